@@ -11,7 +11,7 @@ from ensemble.calibration import CALIBRATORS
 from ensemble.calibration.calibrated import calibrated, describe_calibration
 from ensemble.cli.plain_files import fuse_files
 from ensemble.fitted_json import load_fitted, save_fitted
-from ensemble.fusion import CLASS_AXIS, LearnedFusion, TrainingBlock
+from ensemble.fusion import CLASS_AXIS, LearnedFusion, TrainingBlock, some_members
 from ensemble.strategies.means import Mean
 from ensemble.strategy import build_strategy, check_strategy
 from evaluation.core.errors import BadData, BadSpec
@@ -333,3 +333,24 @@ def test_what_learned_from_calibrated_maps_has_no_error_before(tmp_path, spec, k
 def test_files_and_images_go_together(tmp_path, spec, options, words):
     with pytest.raises(BadSpec, match=words):
         fused_files(tmp_path, *drawn(14), spec, **options)
+
+
+@pytest.mark.parametrize("at", ["pool", "members"])
+def test_images_that_a_member_lacks_are_calibrated_as_all_others(at):
+    """Renormalised, the fusion of some members is that of a run that never had the others."""
+    maps, target = drawn(0, sharpness=3)
+    fusion = fitted(f"mean(calibrate=temperature, calibrate_at={at})", maps, target)
+    some = some_members(fusion, (0, 2))
+    assert not some.needs_images
+    if at == "pool":
+        expected = fusion.calibrator(maps[[0, 2]].mean(axis=0)[None])
+    else:
+        parts = [fusion.calibrators[m](maps[m][None]) for m in (0, 2)]
+        expected = np.mean(parts, axis=0)
+    np.testing.assert_allclose(some(maps[[0, 2]]), expected, atol=1e-6)
+
+
+def test_a_fusion_of_all_members_alone_takes_no_part_of_them():
+    maps, target = drawn(0)
+    with pytest.raises(BadSpec, match="is defined for all of its members only"):
+        some_members(fitted("stacking", maps, target), (0, 2))

@@ -1,6 +1,7 @@
 """`ens plan`: every reason is told before a long run, and a good one is told what it takes."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import yaml
 
 from ensemble.cli import run_command
 from ensemble.pipeline.analysis.timing import chain_seconds, disk_seconds, measure_network
+from ensemble.pipeline.candidates import leakage_warnings as leakage
 from ensemble.pipeline.candidates.leakage_warnings import (
     OofGap,
     cross_fold_duplicates,
@@ -142,6 +144,10 @@ class TestARunThatWouldFail:
                 ["fusion 'm': fusion strategy weighted_mean", "are 3; expected 2, one per member"],
             ),
             ({"fusions": {"m": "weighted_mean(weights=[0, 0])"}}, ["are all 0"]),
+            (
+                {"members": {"s": {"architecture": TINY, "trainer": "distill(teacher=best)"}}},
+                ["student 's' has teacher 'best'; known: s, mean, stacked"],
+            ),
             ({"chains": {"c": "mode_filter|crf"}}, ["step 'crf' needs maps"]),
             ({"chains": {"c": "close(only=[9])"}}, ["only=[9]; expected classes from 0 to 4"]),
             ({"chains": {"argmax": "open"}}, ["that name is the empty chain's"]),
@@ -273,3 +279,42 @@ def test_a_network_is_timed_on_crops_of_its_size(images_beyond_a_block):
     )
     assert 30 * small.image_bytes < whole.image_bytes
     assert small.predict_seconds < 1e-4  # per pixel
+
+
+class TestGapsBetweenOofAndValidation:
+    """What a member of images that it has seen would show, where it can be measured."""
+
+    @pytest.fixture
+    def copy(self, trained_run, tmp_path):
+        shutil.copytree(trained_run, tmp_path / "run")
+        return RunMembers.of(Run(tmp_path / "run"))
+
+    def test_members_are_compared_where_both_have_masks(self, copy):
+        gaps = oof_gaps(copy, ["one", "two"])
+        assert [gap.member for gap in gaps] == ["one", "two"]
+        assert all(np.isfinite(gap.accuracy_error) for gap in gaps)
+        (copy.run.data("validation") / "target.npy").unlink()
+        assert oof_gaps(copy, ["one", "two"]) == []
+
+    def test_one_group_and_no_scored_pixel_show_no_sign(self):
+        one, none = np.array([[5.0, 4.0, 10.0]]), np.empty((0, 3))
+        many = np.array([[9.0, 9.0, 10.0]] * 20)
+        gap = leakage._gap("a", many, one)
+        assert gap.accuracy_gap == pytest.approx(0.4)
+        assert np.isinf(gap.accuracy_error)
+        assert gap.signs() == []
+        assert np.isnan(leakage._gap("a", many, none).accuracy_gap)
+        assert leakage._gap("a", many, none).signs() == []
+
+
+def test_a_chain_that_learns_is_timed_as_it_is_applied(images_beyond_a_block):
+    chain = parse_chain("class_bias", classes=3, ignore=None)
+    assert 0 < chain_seconds(chain, images_beyond_a_block, 0.0) < 1e-3  # per pixel
+
+
+def test_a_network_of_resized_images_is_timed_on_these(images_beyond_a_block):
+    recipe = Recipe(architecture=TINY, epochs=1, batch=2, size=(32, 48))
+    small = measure_network(Member("net", recipe), images_beyond_a_block, "cpu")
+    larger = recipe.model_copy(update={"size": (64, 96)})
+    large = measure_network(Member("net", larger), images_beyond_a_block, "cpu")
+    assert 3 * small.image_bytes < large.image_bytes < 5 * small.image_bytes

@@ -10,7 +10,9 @@ import ensemble as ens
 from ensemble.cli import run_command
 from ensemble.coverage import PlacedMaps, align, fuse_covered, place
 from ensemble.fusion import RenormalisableFusion, TrainingBlock
+from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.members.importing import init_run
+from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.strategies import RENORMALISES, STRATEGIES
 from evaluation.core.classes import numbered
 from evaluation.core.errors import BadMaps, BadSpec
@@ -139,6 +141,18 @@ def test_an_image_of_members_without_weight_is_refused():
         fuse_covered(fusion, covered, ["a", "b"])
 
 
+def test_what_is_not_skipped_refused_or_renormalised_is_refused():
+    with pytest.raises(BadSpec, match="unknown value of `missing` 'drop'; known: refuse, skip"):
+        ens.fuse([[MAPS["a"][0]], [MAPS["b"][0]]], "mean", missing="drop")
+
+
+def test_members_without_a_common_image_leave_nothing_to_skip_to(folders, tmp_path):
+    for image in (1, 3):
+        (tmp_path / "c" / f"n{image}.npy").unlink()
+    with pytest.raises(BadMaps, match="no image has maps of all members; expected files of equal"):
+        ens.fuse(["b", "c"], "mean", missing="skip")
+
+
 def test_placed_maps_stream_what_they_read():
     maps = ArrayMaps("a", np.stack(MAPS["a"][:2]), ids=("y", "x"))
     placed = place(maps, ("x", "w", "y", "v"), Extent.uniform(4, (4, 6)))
@@ -234,6 +248,19 @@ def test_a_member_of_a_part_takes_part_where_weights_are_renormalised(run_of_par
     }
     learned = [*fuse, "--missing", "renormalise", "--name", "weighted"]
     called(capsys, *["weighted_mean" if word == "mean" else word for word in learned])
+    probabilities = open_probabilities(RunMembers.of(run), "weighted", "oof")
+    read = probabilities.read(slice(0, 6), np.empty((6, 5, 16, 24), np.float32))
+    np.testing.assert_allclose(read[:3], whole[:3], atol=1e-3)
+    np.testing.assert_allclose(read.sum(axis=1), 1, atol=1e-3)
+    assert (probabilities.num_classes, probabilities.trained_on_mask().any()) == (5, False)
+    parts = json.loads(called(capsys, "status", "--json", *where).out)["parts"]
+    states = {(p["stage"], p["name"], p["part"]): p["state"] for p in parts}
+    assert states["fusion", "weighted", "oof"] == states["maps", "part", "oof"] == "current"
+    third = [*part[:1], run_of_parts / "part.npz", "--missing", "skip", "--name", "third"]
+    called(capsys, *third, *part[2:4], *part[6:])
+    alone = [*fuse, "--missing", "renormalise", "--name", "parts", "--members", "part,third"]
+    said = called(capsys, *alone, code=2).err
+    assert "3 images of oof have no map of any member; import them" in said
     board = called(capsys, "score", "--split", "oof", *where).out
     assert "mean_argmax" in board
     assert "part_argmax" not in board

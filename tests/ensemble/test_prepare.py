@@ -9,6 +9,8 @@ from ensemble.pipeline.data.prepare import (
     is_prepared,
     matches_prepared_data,
     prepare,
+    prepare_folds,
+    read_folds,
     run_classes,
 )
 from ensemble.pipeline.run.experiment import Experiment
@@ -139,3 +141,57 @@ def test_outliers_that_held_all_of_a_class_leave_nothing_to_learn(at, tmp_path):
     experiment = Experiment(data=str(tmp_path / "own.npz"), drop_outliers=True, folds=2)
     with pytest.raises(BadData, match="the masks hold 0; expected two or more"):
         prepare(at, experiment, silent)
+
+
+@pytest.fixture
+def two_sets(tmp_path):
+    """Training and validation file, and the ids of the training images."""
+    sample = draw_sample(images=60, test=4, validation=24, size=(16, 24))
+    return [*map(str, sample.save(tmp_path)), sample.sets()["training"].ids]
+
+
+class TestFoldsFromElsewhere:
+    def test_images_without_a_fold_are_left_out_and_counted(self, two_sets, at):
+        data, _, ids = two_sets
+        fold_of = {name: index % 2 for index, name in enumerate(ids[:50])}
+        told = []
+        experiment = Experiment(data=data, folds=2)
+        prepare_folds(at, experiment, fold_of.get, told.append)
+        assert told == ["10 of 60 labelled images are in no fold, and are left out"]
+        assert DataSet.load(at.data(OOF)).ids == ids[:50]
+        assert [fold.held_out(50).tolist() for fold in read_folds(at)] == [
+            list(range(0, 50, 2)),
+            list(range(1, 50, 2)),
+        ]
+        prepare_folds(at, experiment, lambda name: pytest.fail("it is prepared"), told.append)
+        assert len(told) == 1
+
+    def test_folds_of_other_images_are_refused(self, two_sets, at):
+        data, _, ids = two_sets
+        with pytest.raises(BadData, match=rf"no image of .* is in a fold \(first: '{ids[0]}'\)"):
+            prepare_folds(at, Experiment(data=data, folds=2), {}.get, silent)
+        assert not at.path.exists()
+
+
+def test_validation_without_masks_is_refused(two_sets, at, tmp_path):
+    data, validation, _ = two_sets
+    with np.load(validation) as arrays:
+        np.savez(tmp_path / "bare.npz", images=arrays["images"])
+    given = Experiment(data=data, validation=str(tmp_path / "bare.npz"), folds=2)
+    with pytest.raises(BadData, match=r"bare.npz holds no masks; expected labelled images"):
+        prepare(at, given, silent)
+
+
+def test_a_list_of_all_images_as_validation_leaves_nothing_to_train_on(at, tmp_path):
+    for folder in ("images", "masks"):
+        (tmp_path / "set" / folder).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    names = [f"t{number}" for number in range(6)]
+    for name in names:
+        for folder, values in (("images", 256), ("masks", 3)):
+            pixels = rng.integers(0, values, (8, 8)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "set" / folder / f"{name}.png")
+    (tmp_path / "all.txt").write_text("\n".join(names))
+    given = Experiment(data=str(tmp_path / "set"), validation=str(tmp_path / "all.txt"), folds=2)
+    with pytest.raises(BadData, match=r"all.txt lists all images; expected some that are left for"):
+        prepare(at, given, silent)

@@ -12,6 +12,7 @@ from ensemble.block_fusion import FUSED_MAPS
 from ensemble.pipeline.candidates.leakage_warnings import leakage_warnings
 from ensemble.pipeline.data.prepare import is_prepared, prepare, run_classes
 from ensemble.pipeline.members.networks import examine_network, is_registered
+from ensemble.pipeline.members.teaching import check_students
 from ensemble.pipeline.members.train import check_not_imported, check_trainable
 from ensemble.pipeline.run.experiment import Experiment, check_chains
 from ensemble.pipeline.run.open_run import RunMembers, imported_members
@@ -235,6 +236,8 @@ def _check_against_data(
     for network in run_members.networks:
         if not is_registered(run_members.run, network):
             report.collect(partial(examine_network, run_members.run, network))
+    students = partial(check_students, run_members.run, experiment, run_members.members)
+    report.collect(students)
     report.warnings += data_warnings(run_members.run)
     for name in experiment.fusions:
         report.collect(partial(check_fusion, run_members, experiment, name))

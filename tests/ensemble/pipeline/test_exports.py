@@ -193,6 +193,20 @@ def test_images_of_another_size_are_labelled(package, tmp_path):
     assert np.load(tmp_path / "x.npy").shape == (2, 8, 40)
 
 
+def test_images_of_other_values_than_the_package_takes_are_refused(package, tmp_path, capsys):
+    np.save(tmp_path / "new.npy", np.zeros((2, 8, 8), np.uint16))
+    line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")
+    assert "images of uint16; the package takes uint8" in line
+
+
+def test_labels_of_several_sizes_do_not_fit_one_array(package, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for side in (8, 10):
+        Image.fromarray(np.zeros((side, 8), np.uint8)).save(tmp_path / f"images/{side}.png")
+    line = refusal(capsys, "apply", package, tmp_path / "images", "--out", tmp_path / "x.npy")
+    assert "has images of 2 sizes, 8x8 to 10x8; give a folder as --out" in line
+
+
 def test_images_with_other_channels_than_the_package_takes_are_refused(package, tmp_path, capsys):
     np.save(tmp_path / "new.npy", np.zeros((2, 8, 8, 3), np.uint8))
     line = refusal(capsys, "apply", package, tmp_path / "new.npy", "--out", tmp_path / "x.npy")

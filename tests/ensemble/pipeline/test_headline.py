@@ -107,8 +107,7 @@ def change(name, gain, shown=False):
         ([-0.1, 0.2], "sand loses most | sand changes by -.100 (not shown), the only one that"),
         (
             [-0.1, -0.2],
-            "rock loses most | rock changes by -.200 (not shown), one of 2 that lose; sand loses"
-            " least, -.100.",
+            "rock loses most | rock changes by -.200 (not shown), one of 2 that lose; sand loses l",
         ),
     ],
 )

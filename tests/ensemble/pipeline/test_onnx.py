@@ -10,19 +10,25 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from ensemble.api.opened_run import OpenedRun
 from ensemble.cli import run_command
 from ensemble.pipeline.package import freeze as freeze_module
 from ensemble.pipeline.package import onnx_export
-from ensemble.pipeline.package.onnx_check import OnnxExamined
+from ensemble.pipeline.package.apply import predict_labels
+from ensemble.pipeline.package.manifest import read_package
+from ensemble.pipeline.package.onnx_check import OnnxExamined, examine
+from ensemble.pipeline.package.onnx_export import CandidateGraph, check_exportable
 from ensemble.pipeline.package.onnx_precision import lower_precision
 from ensemble.pipeline.package.onnx_run import OnnxCandidate
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.run_folder import Run
 from evaluation.intervals import Interval
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
+from members.external_networks.description import NetworkDescription
+from tests.members.external_networks.networks import save_onnx
 
 NETWORK = "unet(width=2, depth=2)"
 CANDIDATE = "geometric_mean_suppressed"
@@ -210,6 +216,132 @@ def test_what_a_lower_precision_costs_is_said_and_refused_above_the_margin(
 def test_the_loss_is_refused_where_it_cannot_be_measured():
     with pytest.raises(BadRun, match="cannot be measured; freeze with --precision float32"):
         freeze_module._check_loss(OnnxExamined(Path("a"), 1, precision="int8"), 0.01)
+
+
+def test_what_was_not_compared_is_said_so():
+    alone = OnnxExamined(Path("a.onnx"), 2_000_000, precision="float16")
+    assert alone.describe_loss() == "float16: the score lost is unknown"
+    head, rest = alone.describe().splitlines()
+    assert head == "a.onnx: float16, 2.0 MB, for images of any size"
+    assert rest == "not compared: the run has labels of oof only"
+    unscored = replace(alone, split="test", images=5, equal=0.5, milliseconds=1.0)
+    unscored = replace(unscored, torch_milliseconds=2.0, change=0.1)
+    assert "on 5 images of test: 50.0000% of the labels are the run's\n" in unscored.describe()
+    assert "(no interval: one group of images) on test" in unscored.describe_loss()
+
+
+def test_a_split_without_masks_tells_how_many_labels_are_equal_alone(
+    run, exported, tmp_path, package
+):
+    copy = Run(tmp_path / "run")
+    shutil.copytree(run, copy.path)
+    shutil.rmtree(copy.labels(CANDIDATE, "validation"))
+    examined = examine(copy, package, exported)
+    assert (examined.split, examined.images, examined.score) == ("test", 5, None)
+    assert examined.equal > 0.99
+    shutil.rmtree(copy.labels(CANDIDATE, "test"))
+    assert examine(copy, package, exported).split is None
+
+
+@pytest.fixture(scope="module")
+def package(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packages") / "package"
+    words = ["freeze", "--run", run, "--candidate", CANDIDATE, "--out", str(out)]
+    assert run_command(words) == 0
+    return read_package(out)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"size": (16, 24)}, "member 'one' resizes or cuts its images (size), which a graph"),
+        ({"tile": (16, 24)}, "member 'one' resizes or cuts its images (tile), which a graph"),
+        (
+            {"tta": "flips + scales(0.5, 2)"},
+            "'one' predicts by flips + scales(0.5, 2); a graph can",
+        ),
+        (None, "member 'one' is a network from elsewhere (net.onnx), which is not traced again"),
+        ("open", "step open cannot be part of a graph, which holds suppress_background and"),
+    ],
+)
+def test_a_part_that_a_graph_cannot_hold_is_named(package, keys, words):
+    members = dict(package.manifest.members)
+    changes = {"members": members}
+    if keys is None:
+        members["one"] = NetworkDescription(file="net.onnx")
+    elif keys == "open":
+        changes = {"chain": "suppress_background|open"}
+    else:
+        members["one"] = members["one"].model_copy(update=keys)
+    changed = replace(package, manifest=package.manifest.model_copy(update=changes))
+    with pytest.raises(BadSpec) as caught:
+        check_exportable(changed)
+    assert words in str(caught.value)
+
+
+def test_a_graph_of_specialists_labels_as_their_package_does(trained_run, tmp_path):
+    """Before it is traced, which takes many seconds."""
+    shutil.copytree(trained_run, tmp_path / "run")
+    words = ["--run", str(tmp_path / "run")]
+    made = ["postprocess", "--fusion", "specialists", "--chain", "suppress_background", *words]
+    assert run_command(made) == 0
+    out = tmp_path / "package"
+    candidate = ["--candidate", "specialists_suppress_background", "--out", str(out)]
+    assert run_command(["freeze", *candidate, *words]) == 0
+    specialists = read_package(out)
+    data = DataSet.load(Run(tmp_path / "run").data("validation")).take(slice(0, 6))
+    with torch.inference_mode():
+        maps, labels = CandidateGraph(specialists).eval()(torch.from_numpy(np.array(data.images)))
+    np.testing.assert_allclose(maps.sum(dim=1), 1, atol=1e-5)
+    expected = np.concatenate([part for _, part in predict_labels(specialists, data, "cpu")])
+    assert (labels.numpy() == expected).mean() > 0.99  # a package rounds maps to float16
+
+
+def test_a_network_that_cannot_be_traced_is_refused_in_one_line(package, tmp_path, monkeypatch):
+    def export(*_, **__):
+        raise torch.onnx.OnnxExporterError("a stack of calls\nno operator aten::strange\n")
+
+    monkeypatch.setattr(torch.onnx, "export", export)
+    words = (
+        r"cannot be written as a graph \(no operator aten::strange\); freeze it without --format"
+    )
+    with pytest.raises(BadRun, match=words):
+        onnx_export.write_onnx(package, tmp_path / "a.onnx")
+    assert not (tmp_path / "a.onnx").exists()
+
+
+def test_a_graph_that_cannot_be_converted_is_kept(run, tmp_path):
+    (tmp_path / "a.onnx").write_bytes(b"no graph")
+    training = DataSet.load(Run(Path(run)).data("oof"))
+    rng, words = np.random.default_rng(0), r"to float16 \(.*freeze it with --precision float32"
+    with pytest.raises(BadRun, match=words):
+        lower_precision(tmp_path / "a.onnx", "float16", training, rng=rng)
+    assert (tmp_path / "a.onnx").read_bytes() == b"no graph"
+
+
+def test_a_graph_of_something_else_has_no_metadata(tmp_path):
+    path = save_onnx(tmp_path / "a.onnx")
+    with pytest.raises(
+        BadRun, match=r"was not written by `ens freeze --format onnx`: it has no me"
+    ):
+        OnnxCandidate(path)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_package_says_how_its_labels_compare_with_the_run(run, package, tmp_path, changed):
+    copy, told = Run(tmp_path / "run"), []
+    shutil.copytree(run, copy.path)
+    folder = copy.labels(CANDIDATE, "validation")
+    if changed:
+        (folder / "provenance.json").unlink()
+        np.save(folder / "labels.npy", (np.load(folder / "labels.npy") + 1) % 5)
+        freeze_module._smoke_test(copy, package, "cpu", told.append)
+        assert "warning: 100.0000% of the pixels of 20 images of validation differ" in told[0]
+    else:
+        shutil.rmtree(folder)
+        shutil.rmtree(copy.labels(CANDIDATE, "test"))
+        freeze_module._smoke_test(copy, package, "cpu", told.append)
+        assert "has labels of oof only, so the package could not be tested" in told[0]
 
 
 @pytest.mark.parametrize("options", [("--precision", "int8"), ("--margin", "0.1")])
