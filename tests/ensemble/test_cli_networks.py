@@ -271,7 +271,8 @@ class TestPlan:
             DataSet.load(Run(place / "run").data(split)).extent.pixels
             for split in ("oof", "validation", "test")
         )
-        assert stage["bytes_to_write"] == pytest.approx(pixels * 5 * 2, rel=0.2)
+        values = pixels * 5 * 2
+        assert values <= stage["bytes_to_write"] < 1.5 * values  # besides, there is metadata
 
     def test_it_may_not_have_seen_what_is_learnt_from(self, place, capsys):
         ids = list(DataSet.load(Run(place / "run").data("oof")).ids[:7])

@@ -25,7 +25,7 @@ from evaluation.core.run_folder import Run
 from members import chunks, object_store
 from members import jobs as jobs_there
 from members.data.sample import draw_sample
-from members.object_store import sizes_under, write_object
+from members.object_store import read_tail, sizes_under, write_object
 from members.store import ProbabilityStore
 from members.store_metadata import META
 from tests.ensemble.buckets import (
@@ -321,3 +321,8 @@ class TestWhatIsLeft:
             pass
         document.write_text(whole)
         assert sizes_under(url)
+
+
+def test_the_end_of_an_object_is_read_alone():
+    write_object(f"{URL}/tail", b"many bytes and the end")
+    assert read_tail(f"{URL}/tail", 7) == b"the end"

@@ -21,15 +21,16 @@ from evaluation.leaderboard_text import (
 )
 from tests.evaluation.test_leaderboard import FOUR, board, candidate
 
-WIDE = format_leaderboard(board()).splitlines()[0]
+BOARD = board()
+WIDE = format_leaderboard(BOARD).splitlines()[0]
 
 
 @pytest.mark.parametrize("form", [format_leaderboard, format_ranking])
 @pytest.mark.parametrize("width", [30, 40, 60, 80, 100, 200])
 def test_a_table_is_no_wider_than_the_terminal_and_says_what_is_left_out(form, width):
-    lines = form(board(), TableView(width)).splitlines()
+    lines = form(BOARD, TableView(width)).splitlines()
     assert all(len(line) <= width for line in lines[:6])
-    whole = form(board()).splitlines()[0]
+    whole = form(BOARD).splitlines()[0]
     left_out = [line for line in lines if line.startswith(f"Left out to fit {width} columns:")]
     assert len(left_out) == (lines[0] != whole)
     assert "candidate" in lines[0]
@@ -39,16 +40,16 @@ def test_a_table_is_no_wider_than_the_terminal_and_says_what_is_left_out(form, w
 def test_columns_are_left_out_in_their_order():
     """A narrower table never shows a column that a wider one lacks."""
     headings = [
-        set(format_leaderboard(board(), TableView(width)).splitlines()[0].split())
+        set(format_leaderboard(BOARD, TableView(width)).splitlines()[0].split())
         for width in range(30, len(WIDE) + 2)
     ]
     for narrow, wide in itertools.pairwise(headings):
         assert narrow <= wide
-    assert "keras" not in format_leaderboard(board(), TableView(len(WIDE) - 1)).splitlines()[0]
+    assert "keras" not in format_leaderboard(BOARD, TableView(len(WIDE) - 1)).splitlines()[0]
 
 
 def test_every_column_has_its_turn_to_give_way():
-    text = "\n".join(form(board(), TableView(1)) for form in (format_leaderboard, format_ranking))
+    text = "\n".join(form(BOARD, TableView(1)) for form in (format_leaderboard, format_ranking))
     left_out = re.findall(r"Left out to fit 1 columns: (.*) \(--wide", text)
     names = {name.strip() for line in left_out for name in line.split(",")}
     shown = {"protocol": "a second protocol", "class": "classes"}
@@ -56,28 +57,28 @@ def test_every_column_has_its_turn_to_give_way():
 
 
 def test_columns_can_be_chosen_and_unknown_ones_are_refused():
-    head = format_ranking(board(), TableView(20, ("rock", "ms"))).splitlines()[0]
+    head = format_ranking(BOARD, TableView(20, ("rock", "ms"))).splitlines()[0]
     assert head.split() == ["candidate", "ms", "rock"]
-    head = format_ranking(board(), TableView(20, ("classes", "gap"))).splitlines()[0]
+    head = format_ranking(BOARD, TableView(20, ("classes", "gap"))).splitlines()[0]
     assert head.split() == ["candidate", "gap", "sand", "rock"]
     with pytest.raises(Exception, match="unknown column 'sky'; known: classes, front, gap"):
-        format_ranking(board(), TableView(columns=("sky",)))
+        format_ranking(BOARD, TableView(columns=("sky",)))
 
 
 def test_notes_are_two_lines_and_explained_on_demand():
-    brief = format_leaderboard(board(), TableView(explain=False)).splitlines()[7:]
+    brief = format_leaderboard(BOARD, TableView(explain=False)).splitlines()[7:]
     assert [line.split()[0] for line in brief] == ["*", "1", EXPLAIN.split()[0]]
     assert "may be best (model confidence set at 95%)" in brief[1]
-    assert len(format_leaderboard(board()).splitlines()[7:]) > 4
+    assert len(format_leaderboard(BOARD).splitlines()[7:]) > 4
     alone = format_leaderboard(board([candidate("a", 0.5, 0.5, is_member=True)]))
     assert "chosen" in alone
 
 
 def test_colours_mark_better_and_lower_rows_and_nothing_else():
-    lines = format_leaderboard(board(), TableView(colour=True)).splitlines()[2:6]
+    lines = format_leaderboard(BOARD, TableView(colour=True)).splitlines()[2:6]
     green = ["\x1b[32m" in line for line in lines]
     assert green == [row.better for row in board().rows]
-    lines = format_ranking(board(), TableView(colour=True)).splitlines()[2:6]
+    lines = format_ranking(BOARD, TableView(colour=True)).splitlines()[2:6]
     assert ["\x1b[31m" in line for line in lines] == [r.verdict == "lower" for r in board().rows]
     assert "\x1b" not in format_leaderboard(board(FOUR))
 

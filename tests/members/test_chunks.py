@@ -6,9 +6,12 @@ import google_crc32c
 import numpy as np
 import pytest
 
+from evaluation.core.classes import numbered
 from evaluation.core.errors import BadRun
+from evaluation.core.ragged import Extent
 from members import chunks
 from members.chunks import ChunkFile, DamagedChunk
+from members.store import ProbabilityStore
 
 # Shorter than a word, odd, longer than three lanes of the checksum, longer than a batch.
 COUNTS = [1, 7, 4096, 3 * 4096 + 5, 200_003]
@@ -103,3 +106,40 @@ def test_a_library_that_was_not_built_is_refused_with_the_command(tmp_path, monk
             read(written(tmp_path / "0", values("uint8", 4)), "uint8", 4)
     finally:
         chunks._read.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"[]", "holds no metadata of an array"), (b"{}", r"an array of .*, expected ")],
+)
+def test_a_header_of_something_else_is_refused(tmp_path, content, words):
+    layout = layout_of_a_store(tmp_path)
+    layout.check_header(layout.header())
+    layout.check_header(layout.header() + b"\n")  # written by another program
+    with pytest.raises(ValueError, match=words):
+        layout.check_header(content)
+
+
+def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+    layout = layout_of_a_store(tmp_path)
+    local = chunks.LocalChunks(tmp_path / "m" / "oof")
+    whole = tmp_path / "m" / "oof" / chunks.ARRAY / layout.chunk_name(0)
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    whole.write_bytes(b"whole")
+    partial = whole.with_name(f"{whole.name}{chunks.PARTIAL}")
+    partial.write_bytes(b"half")
+    local.discard_partial()
+    assert whole.exists()
+    assert not partial.exists()
+
+
+def layout_of_a_store(folder):
+    store = ProbabilityStore.create(
+        folder / "m" / "oof",
+        ids=("a", "b"),
+        classes=numbered(3, ignore=None),
+        extent=Extent.uniform(2, (4, 6)),
+        seen=None,
+        dtype="float16",
+    )
+    return store._layouts[0]

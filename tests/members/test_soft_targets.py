@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from evaluation.core.classes import UNLABELLED, numbered
-from evaluation.core.errors import BadSpec
+from evaluation.core.errors import BadData, BadSpec
 from evaluation.core.ragged import Extent, Ragged
 from members.augmentations.augment import Augment
 from members.data.dataset import DataSet
@@ -87,6 +87,15 @@ class TestWhatIsWritten:
         assert (read[1, -1] == 0).all()
         assert (target[np.array([3, 4])] == UNLABELLED).all()
         assert (target[np.array([0, 2])] == 1).all()
+
+
+def test_soft_targets_of_other_sizes_are_refused():
+    images, added = np.zeros((2, 1, 4, 6), np.uint8), np.zeros((2, 4, 6, 4), np.uint8)
+    assert len(WithChannels(images, added.swapaxes(2, 3))) == 2
+    with pytest.raises(
+        BadData, match="images of 4x6 and soft targets of 6x4; expected the same si"
+    ):
+        WithChannels(images, added)
 
 
 def test_images_of_several_sizes_keep_their_channels():

@@ -5,7 +5,7 @@ import pytest
 
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import numbered
-from evaluation.core.errors import BadSpec
+from evaluation.core.errors import BadRun, BadSpec
 from evaluation.core.ragged import Extent
 from members.codecs import codec
 from members.store import ProbabilityStore, stream_sum
@@ -123,3 +123,14 @@ def test_maps_of_few_classes_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(BadSpec, match=r"topk\(k=3\) got maps of 15 classes; expected 16 or more"):
         written(tmp_path / "a" / "oof", few)
     assert not (tmp_path / "a" / "oof").exists()
+
+
+def test_a_damaged_chunk_is_named_where_its_bytes_are_streamed(tmp_path):
+    store = written(tmp_path / "a" / "oof", drawn())
+    assert len(list(store.stream_top(slice(1, 4)))) == 3
+    chunk = next(p for p in (tmp_path / "a").rglob("*") if p.is_file() and p.stat().st_size > 9999)
+    content = bytearray(chunk.read_bytes())
+    content[100] ^= 1
+    chunk.write_bytes(content)
+    with pytest.raises(BadRun, match=r"checksum of .* does not match"):
+        list(store.stream_top(slice(1, 4)))

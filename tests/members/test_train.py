@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from evaluation.core.classes import MARS, UNLABELLED
 from evaluation.core.errors import (
@@ -16,22 +17,25 @@ from evaluation.core.errors import (
     BadSpec,
     EnsError,
 )
+from evaluation.core.ragged import Extent, Ragged
 from evaluation.protocols import build_protocol
 from members.architectures import ARCHITECTURES
 from members.augmentations import offline
 from members.augmentations.augment import Augment, TrainingContext
-from members.batches import BatchLoader, oversampled, read_from
+from members.batches import BatchLoader, ChosenImages, oversampled, read_from
 from members.data.dataset import DataSet, class_pixels
 from members.devices import Precision
+from members.holdout import holdout_protocol
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
-from members.network import NormalisedNetwork
+from members.network import NormalisedNetwork, as_tensor
 from members.predict import predict, predict_split, training_ids
 from members.recipe import Member, Recipe
 from members.specialists import OneVsRestMember, one_vs_rest_target
 from members.store import ProbabilityStore
 from members.train import (
     Fold,
+    _kept_on_device,
     _train_holdout_split,
     load_network,
     seed_of,
@@ -156,6 +160,68 @@ class TestTraining:
         again = _train_holdout_split(scarce, FOLDS[0], 1.0, seed_of("m", FOLDS[0], 0))[1]
         assert (masks[again] == 3).any() == (row["holdout_miou"] != "nan")
 
+    def test_a_holdout_without_a_scored_pixel_has_no_score(self):
+        """A false positive would score 0 and none nothing, so that epochs could not be compared."""
+        iou = build_protocol("iou(of=sand)", MARS)
+        target = np.zeros((2, 4, 4), np.uint8)
+        chosen = ChosenImages(target, np.arange(2))
+        counts = np.zeros((5, 5), int)
+        counts[0, 3] = 4
+        assert np.isnan(holdout_protocol(iou, chosen, 5, 0)(counts, 0).miou)
+        target[0, 0, 0] = 3
+        assert holdout_protocol(iou, chosen, 5, 0) is iou
+
+    @pytest.mark.parametrize("patience", [1, 2])
+    def test_it_stops_where_the_score_no_longer_rises(self, data, patience):
+        network = NormalisedNetwork("unet(width=2, depth=1)", channels=1, classes=5)
+        calls = []
+
+        def validate(network):
+            calls.append(network)
+            return EpochMetrics(1.0, 0.5, 0.5)
+
+        task = replace(task_of(network, data, patience=patience), validate=validate)
+        finish(fit(task, network.parameters(), epochs=9))
+        assert len(calls) == 1 + patience
+
+    def test_a_student_needs_the_maps_of_its_teacher(self, data, tmp_path):
+        with pytest.raises(
+            BadSpec, match="member 'm': trainer distill needs the maps of its teach"
+        ):
+            train(member(trainer="distill(teacher=mean)"), data, tmp_path)
+
+    def test_images_of_several_sizes_are_not_added_to(self, data, tmp_path):
+        images, masks = data.images, np.asarray(data.masks)
+        mixed = DataSet(
+            Ragged([images[:12], images[12:, :, :, :16]]),
+            Ragged([masks[:12], masks[12:, :, :16]]),
+            data.ids,
+            None,
+            MARS,
+        )
+        with pytest.raises(
+            EnsError, match="augmentations generated add images of one size, and th"
+        ):
+            train(member(augment=["generated"]), mixed, tmp_path)
+
+    def test_weights_that_cannot_be_written_are_reported(self, data, tmp_path, monkeypatch):
+        def full(*_):
+            raise SafetensorError("No space left on device")
+
+        monkeypatch.setattr("members.train.save_file", full)
+        with pytest.raises(BadRun, match=r"weights.safetensors cannot be written \(No space left"):
+            train(member(), data, tmp_path)
+
+    def test_images_are_kept_on_a_device_where_they_fit(self, data, monkeypatch):
+        images, target = (ChosenImages(part, np.arange(5)) for part in (data.images, data.masks))
+        assert _kept_on_device(images, target, "cpu") == (images, target)
+        for fits in (False, True):
+            monkeypatch.setattr("members.train.data_device", lambda _, d, f=fits: d if f else "cpu")
+            kept = _kept_on_device(images, target, "meta")
+            assert (kept == (images, target)) is not fits
+        assert [part.device.type for part in kept] == ["meta", "meta"]
+        assert [tuple(part.shape) for part in kept] == [(5, 1, 16, 24), (5, 16, 24)]
+
     def test_a_loss_that_becomes_nan_is_reported_with_member_and_hint(self, data, tmp_path):
         wild = member("wild", optimizer="adamw(lr=1e30)")
         with pytest.raises(EnsError, match="member 'wild', fold 0: the loss became nan; use a sma"):
@@ -243,6 +309,42 @@ def task_of(network, data, **recipe):
 
 
 class TestPrediction:
+    def test_tiles_of_a_network_without_context_are_the_whole_image(self, data):
+        class Pointwise(torch.nn.Module):
+            def forward(self, images):
+                return images.float() * torch.arange(5)[:, None, None] / 100
+
+        network, images = Pointwise(), data.images[:3]
+        whole = predict(network, images, "cpu", member())
+        tiled = predict(network, images, "cpu", member(tile=(8, 8)))
+        np.testing.assert_allclose(tiled, whole, atol=1e-6)
+
+    def test_specialists_of_different_images_are_no_member(self, data, tmp_path):
+        stores = []
+        for label in range(len(MARS)):
+            ids = data.ids[:4] if label else data.ids[1:5]
+            stores.append(
+                ProbabilityStore.create(
+                    tmp_path / f"m-{label}" / "oof",
+                    ids=ids,
+                    classes=MARS,
+                    extent=Extent.uniform(4, (16, 24)),
+                    seen=None,
+                    dtype="float16",
+                    label=label,
+                )
+            )
+        with pytest.raises(BadMaps, match="specialists 'm' hold different images; predict them ag"):
+            OneVsRestMember("m", stores)
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_images_that_cannot_be_written_to_become_tensors_of_the_same_values(self, dtype):
+        images = np.arange(12, dtype=dtype).reshape(1, 1, 3, 4)
+        images.flags.writeable = False
+        tensor = as_tensor(images)
+        assert tensor.dtype == (torch.uint8 if dtype == np.uint8 else torch.float32)
+        np.testing.assert_array_equal(tensor.numpy(), images)
+
     def test_out_of_fold_images_are_predicted_by_the_model_not_trained_on_them(
         self, data, trained, tmp_path
     ):

@@ -220,6 +220,20 @@ def test_a_recordable_optimiser_keeps_its_learning_rate_where_graphs_read_it():
     assert optimizer.param_groups[0]["lr"] is group["lr"]
 
 
+def test_recorded_steps_train_as_plain_ones_and_see_each_learning_rate():
+    """As on a GPU, where the step is repeated and the rate is read from memory."""
+    plain, recorded = (TrainStep(t, list(t.network.parameters())) for t in (task_of(), task_of()))
+    make_recordable(recorded._optimizer, torch.device("cpu"))
+    recorded._optimizer.param_groups[0]["capturable"] = False  # what the CPU lacks
+    recorded.graphs = StepGraphs(lambda step, pool, images, target: Recorded(step, images, target))
+    for number in range(2 * PLAIN_STEPS):
+        for step in (plain, recorded):
+            step(*drawn(number), rate=1 / (1 + number))
+    assert recorded.graphs.is_recorded
+    torch.testing.assert_close(weights_of(recorded._task.network), weights_of(plain._task.network))
+    assert recorded.learning_rate == plain.learning_rate
+
+
 class TestStepGraphs:
     @pytest.fixture
     def seen(self):
