@@ -135,6 +135,11 @@ class TestARun:
             ("train-members --member unet(depth=6)", "needs at least 64 x 64"),
             ("train-members --device cuda:9", "device 'cuda:9'; here: auto, cpu"),
             ("submit --candidate nobody --out x.csv", "nobody"),
+            ("import maps.npy --split oof", "give --name and --split, or --nnunet"),
+            (
+                "import maps.npy --name x --split oof --classes 3",
+                "3 classes; the training set has 5 classes",
+            ),
         ],
     )
     def test_refusals_take_one_line_and_lose_nothing(self, trained_run, refusal, words, message):
@@ -246,6 +251,24 @@ class TestPlainFiles:
         assert {"masked", "keras"} < set(document["protocols"])
         assert set(document["protocols"]["masked"]["iou"]) == {"1", "2"}
         assert np.array(document["confusion"]).sum() == 70 * 80
+
+    def test_a_table_of_colours_names_the_classes(self, files, answer, refusal):
+        (files / "colours.txt").write_text("sky 0 0 255\nroad #804080\ntree 0 128 0\n")
+        words = ["score", "--target", "target.npy", "--pred", "target.npy"]
+        words += ["--colours", "colours.txt"]
+        document = json.loads(answer(*words, "--json"))
+        assert list(document["protocols"]["masked"]["iou"]) == ["sky", "road", "tree"]
+        assert answer(*words, "--classes", "3") == answer(*words)
+        said = refusal(*words, "--classes", "a,b,c")
+        assert "--classes and colours.txt name different classes" in said
+
+    def test_scores_of_classes_are_written_as_a_table(self, files, answer):
+        words = "score --target target.npy --pred target.npy --classes 3 --csv all.csv"
+        answer(*words.split())
+        with (files / "all.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["class"] for row in rows] == ["mean", "0", "1", "2"]
+        assert {float(row["masked"]) for row in rows} == {1.0}
 
     def test_give_what_the_python_api_gives(self, files, answer):
         strategy, chain = "stacking(l2=0.1)", "class_bias|mode_filter(size=3)"

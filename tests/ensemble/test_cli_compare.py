@@ -2,19 +2,25 @@
 
 import csv
 import json
+import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from ensemble.cli import run_command
+from ensemble.pipeline.analysis import detection
+from ensemble.pipeline.analysis.inference_cost import CostMeter
 from ensemble.pipeline.run.experiment import Experiment
+from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.classes import MARS
 from evaluation.core.files import write_json
 from evaluation.core.provenance import record
 from evaluation.core.ragged import Extent
 from evaluation.core.run_folder import Run
+from evaluation.scores import read_scores
 from members.data.dataset import DataSet, write_classes
 from members.network import NormalisedNetwork
 from members.store import ProbabilityStore
@@ -238,6 +244,38 @@ class TestCompare:
         assert f"between {' and '.join(plan['candidates'])} with power 0.8" in text
         assert f"{plan['alone']['groups']} (" in text
 
+    def test_a_plan_needs_candidates_that_differ_in_two_groups(self, copy, capsys, monkeypatch):
+        words = ["plan", "--detect", "0.01", "--run", copy]
+        assert said(capsys, *words, "x.yaml")[2].startswith("ens: --detect takes a scored run, not")
+        for name, changes, message in (
+            ("one", {"groups": np.zeros(60, int)}, "oof has no two groups with scored pixels, so"),
+            ("all", None, "no candidate differs from "),
+        ):
+            first = detection.read_scores(Run(copy).scores("one_argmax"), "oof")[1]
+
+            def read(folder, split, changes=changes, first=first):
+                document, own = read_scores(folder, split)
+                return document, first if changes is None else replace(own, **changes)
+
+            monkeypatch.setattr(detection, "read_scores", read)
+            code, _, err = said(capsys, *words)
+            assert (code, name) == (2, name)
+            assert message in err
+            monkeypatch.undo()
+
+    def test_a_cost_that_cannot_be_measured_is_said_and_is_no_number(self, copy, capsys):
+        """The members' time is known, that of a fusion whose fitted state is gone is not."""
+        (copy / "costs.json").unlink()
+        shutil.rmtree(copy / "fused" / "mean")
+        run_members = RunMembers.of(Run(copy))
+        told = []
+        meter = CostMeter(run_members, run_experiment(Run(copy)), "validation", told.append)
+        cost = meter.measure(CHAINED)
+        assert cost.members == ("one", "two")
+        assert math.isnan(cost.milliseconds)
+        assert any(line.startswith("fusion mean: cost not measured, ") for line in told)
+        assert meter.measure("one_argmax").milliseconds > 0
+
     @pytest.mark.parametrize("protocol", ["keras", "per_image"])
     def test_any_protocol_can_decide(self, scored, capsys, protocol):
         board = compared(capsys, scored, "--protocol", protocol)
@@ -297,6 +335,7 @@ class TestRecipes:
             (("--recipes", "a,lone"), "recipe 'lone' has one training; expected two or more"),
             (("--recipes", "a,c"), "unknown recipe 'c'; known: a, b, lone"),
             (("--recipes", "a,a"), "expected two names of recipes"),
+            (("--recipes", "a,b", "--split", "test"), "no current scores of a-1_argmax"),
             (("--recipes", "a,b", "--margin", "0.1"), "takes neither --margin nor --csv"),
         ],
     )

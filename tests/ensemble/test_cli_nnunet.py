@@ -187,6 +187,26 @@ class TestRefusals:
         run = ["--data", tmp_path / "raw", "--run", tmp_path / "run"]
         assert words in refusal("import", "--nnunet", trained, *run, *options)
 
+    def test_names_folders_and_runs_that_do_not_go_together(self, trained, tmp_path, refusal):
+        two = ["import", "--nnunet", trained, trained, "--name", "mine", "--run", tmp_path / "run"]
+        assert "--name mine is for one trained folder; 2 are given" in refusal(*two)
+        alone = ["import", "--nnunet", trained, "--run", tmp_path / "run"]
+        assert "holds no images; create it with --data, nnU-Net's raw set" in refusal(*alone)
+
+    def test_a_run_that_was_made_of_the_same_data_takes_another_folder(self, trained, tmp_path):
+        here = ["--data", tmp_path / "raw", "--run", tmp_path / "run"]
+        ens("import", "--nnunet", trained, *here)
+        folds = (tmp_path / "run/data/folds.json").stat().st_mtime_ns
+        ens("import", "--nnunet", trained, "--name", "again", *here)
+        assert (tmp_path / "run/data/folds.json").stat().st_mtime_ns == folds
+        first, again = (
+            ProbabilityStore(Run(tmp_path / "run").probabilities(name, "oof"))
+            for name in ("2d", "again")
+        )
+        for image in range(len(first)):
+            one = slice(image, image + 1)
+            np.testing.assert_array_equal(first.read(one), again.read(one))
+
     def test_a_run_of_other_cases(self, trained, trained_run, tmp_path, refusal):
         line = refusal("import", "--nnunet", trained, "--run", trained_run, after_work=True)
         assert "has maps of none of the run's images" in line

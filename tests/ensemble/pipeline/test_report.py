@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -14,6 +15,14 @@ from PIL import Image
 import ensemble as ens
 from ensemble.cli import run_command
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from ensemble.pipeline.report.figures import (
+    _curves_title,
+    _diversity_figure,
+    _worth_figure,
+    curves_figure,
+    member_figures,
+    reliability_figure,
+)
 from ensemble.pipeline.report.gallery import (
     BROKEN,
     BROKEN_BY_CHAIN,
@@ -27,10 +36,12 @@ from ensemble.pipeline.report.gallery import (
     stage_shares,
     wrong_shares,
 )
+from ensemble.pipeline.report.report import gallery_page
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal
+from evaluation.report.figures import Estimate, Training
 from evaluation.scores import read_scores
 from members.data.sample import draw_sample
 from tests.evaluation.test_report import SVG, Reader
@@ -289,3 +300,56 @@ class TestNotebook:
         assert ens.gallery(ens.open_run(scored)).page
         with pytest.raises(BadRun, match="no candidate 'x' is scored on validation; known: greedy"):
             ens.gallery(scored, "x")
+
+
+class TestFigures:
+    """What a figure says where the run holds little."""
+
+    @pytest.fixture
+    def copy(self, scored, tmp_path):
+        shutil.copytree(scored, tmp_path / "run")
+        return Run(tmp_path / "run")
+
+    def test_without_a_scored_pixel_there_is_no_confidence_and_no_worth(self, copy):
+        target = copy.data("validation") / "target.npy"
+        np.save(target, np.zeros_like(np.load(target)))
+        run_members = RunMembers.of(copy)
+        trace = CandidateTrace.open(run_members, NAME, "validation", "one")
+        assert reliability_figure(run_members, trace, "validation").title == (
+            "greedy has no scored pixel"
+        )
+        assert member_figures(run_members, "validation", lambda _: None) == []
+
+    def test_curves_are_of_the_networks_that_have_them(self, copy):
+        table = copy.model("one", 0) / "history.csv"
+        rows = table.read_text().splitlines()
+        fields = dict(zip(rows[0].split(","), rows[1].split(","), strict=True))
+        second = {**fields, "epoch": "2", "holdout_miou": "nan", "holdout_loss": "nan"}
+        table.write_text("\n".join([*rows, ",".join(second.values())]))
+        for fold in (0, 1):
+            (copy.model("two", fold) / "history.csv").unlink()
+        title = curves_figure(RunMembers.of(copy)).title
+        assert title == "Kept epochs are 1 to 1; 1 of 2 trainings were best in their last epoch"
+        for fold in (0, 1):
+            (copy.model("one", fold) / "history.csv").unlink()
+        assert curves_figure(RunMembers.of(copy)) is None
+
+    def test_curves_of_trainings_that_keep_no_epoch_have_no_best(self):
+        training = Training(0, [1.0, 2.0], [0.1, 0.2], None)
+        assert _curves_title({"one": [training]}) == "Training curves of all members"
+
+    def test_members_of_equal_errors_or_of_one_group_have_no_number(self):
+        names = ("a", "b", "c")
+        unknown = np.full((3, 3), np.nan)
+        assert _diversity_figure(names, unknown).title == "Members make the same errors or none"
+        known = np.array([[1, 0.2, 0.9], [0.2, 1, 0.5], [0.9, 0.5, 1]])
+        title = _diversity_figure(names, known).title
+        assert title == "a and c err most alike (0.90), a and b least (0.20)"
+        worth = {"a": Estimate(0.1), "b": Estimate(-0.1)}
+        assert _worth_figure(worth, "mIoU").title == "a adds most, +.100"
+
+    def test_a_gallery_of_a_candidate_that_is_not_scored_is_refused(self, copy):
+        with pytest.raises(
+            BadRun, match="no candidate 'nobody' is scored on validation; known: gr"
+        ):
+            gallery_page(copy, "validation", "nobody")
