@@ -8,7 +8,7 @@ import pytest
 
 import ensemble as ens
 from ensemble.cli import run_command
-from ensemble.coverage import PlacedMaps, align, fuse_covered, place
+from ensemble.coverage import PlacedMaps, align, check_missing, fuse_covered, place
 from ensemble.fusion import RenormalisableFusion, TrainingBlock
 from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.members.importing import init_run
@@ -142,8 +142,10 @@ def test_an_image_of_members_without_weight_is_refused():
 
 
 def test_what_is_not_skipped_refused_or_renormalised_is_refused():
-    with pytest.raises(BadSpec, match="unknown value of `missing` 'drop'; known: refuse, skip"):
-        ens.fuse([[MAPS["a"][0]], [MAPS["b"][0]]], "mean", missing="drop")
+    with pytest.raises(
+        BadSpec, match="unknown value of `missing` 'drop'; known: refuse, renormalise"
+    ):
+        check_missing("drop", "mean")
 
 
 def test_members_without_a_common_image_leave_nothing_to_skip_to(folders, tmp_path):

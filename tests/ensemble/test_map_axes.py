@@ -153,3 +153,16 @@ def test_commands_take_any_axes_and_name_their_options(tmp_path, capsys):
     assert run_command(words) == 2
     assert "give --classes 7 for (class, row, col), or --classes 5" in capsys.readouterr().err
     assert run_command([*words[:-1], str(tmp_path / "f.npy"), "--classes", "5"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("second", "words"),
+    [
+        (TWO[0][0].astype(np.float64), "holds arrays of different types or numbers of axes; expec"),
+        (TWO[0][0, 1], "holds arrays of different types or numbers of axes; expected one kind"),
+        (FIVE[0][0], r"holds arrays of shapes \(2, 6, 7\), \(5, 6, 7\); expected as many classes"),
+    ],
+)
+def test_the_images_of_a_list_are_of_one_kind(second, words):
+    with pytest.raises(BadMaps, match=words):
+        ens.fuse([[TWO[0][0], second]] * 2, "mean")

@@ -12,6 +12,7 @@ from evaluation.core.classes import Classes
 from evaluation.core.errors import BadData, BadSpec
 from evaluation.formatting import format_decimal
 from evaluation.leaderboard import Candidate, compare
+from evaluation.leaderboard_notes import brief_notes, coverage_with
 from evaluation.leaderboard_text import (
     format_leaderboard,
     format_ranking,
@@ -303,13 +304,20 @@ class TestRanking:
         text = format_ranking(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
         assert "All images are of one group, so there are no intervals." in text
         assert "simulations" not in text
+        brief = brief_notes(board([Candidate(n, scored(s, groups=one)) for n, s in TWO]))
+        assert brief[-1] == "All images are of one group, so there are no intervals."
 
     def test_nothing_scored_is_a_dash_and_says_so(self):
         nothing = ScoredImages(np.zeros((IMAGES, 3, 3), int), IDS, np.arange(IMAGES))
         result = board([Candidate("empty", nothing)])
         assert "No pixel of validation can be scored" in format_ranking(result)
+        assert not any("may be best" in line for line in brief_notes(result))
         assert format_ranking(result).splitlines()[2].split()[:2] == ["empty", "-"]
         assert result.to_dict()["candidates"][0]["examined"] is None
+
+    def test_many_groups_need_no_word_on_coverage(self):
+        assert coverage_with(12) is not None
+        assert coverage_with(10_000) is None
 
     def test_document_and_frame_have_gap_p_cost_and_front(self):
         result = board([*FOUR[:3], replace(FOUR[3], milliseconds=2.0, members=("unet",))])

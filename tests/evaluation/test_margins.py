@@ -8,7 +8,7 @@ from evaluation.core.errors import BadData
 from evaluation.joint_tests import JointTests
 from evaluation.leaderboard import Candidate, compare
 from evaluation.leaderboard_text import format_ranking
-from evaluation.margins import compare_with_margin
+from evaluation.margins import check_margin, compare_with_margin
 from evaluation.scores import ScoredImages
 
 NAMES = ("given", "same", "better", "worse", "unclear")
@@ -103,3 +103,10 @@ def test_the_text_and_the_document_have_the_statements():
 def test_what_cannot_be_compared_is_refused(options, message):
     with pytest.raises(BadData, match=message):
         board(**options)
+
+
+def test_a_margin_needs_two_candidates():
+    with pytest.raises(
+        BadData, match="'a' is the only candidate; a margin needs two, score another"
+    ):
+        check_margin(0.1, None, ["a"], 12)

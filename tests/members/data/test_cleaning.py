@@ -1,5 +1,9 @@
 """Cleaning: what is dropped, why, and what stays."""
 
+import base64
+import io
+from dataclasses import replace
+
 import imagehash
 import numpy as np
 import pytest
@@ -7,6 +11,8 @@ from PIL import Image
 
 from evaluation.core.classes import MARS, numbered
 from evaluation.core.errors import BadData
+from evaluation.core.ragged import Ragged
+from members.data.cleaning import page
 from members.data.cleaning.id_lists import find_ids, indices_of, read_drop_list
 from members.data.cleaning.near_duplicates import (
     near_duplicates,
@@ -14,7 +20,15 @@ from members.data.cleaning.near_duplicates import (
     thumbnails_and_hashes,
 )
 from members.data.cleaning.novelty import features, most_novel, novelty
-from members.data.cleaning.rules import Reason, Rules, find_drops
+from members.data.cleaning.rules import (
+    CleaningReport,
+    Drop,
+    Reason,
+    Rules,
+    check_one_size,
+    class_arrays_of,
+    find_drops,
+)
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 
@@ -304,3 +318,41 @@ def test_groups_of_training_that_are_held_out_are_told():
     warning = shared_groups([data("a", "b"), data("c", "b"), data("b")])
     assert warning.startswith("held-out images of groups of training images: 2 (fir")
     assert "give the training images alone as --data" in warning
+
+
+def test_a_wide_image_is_reduced_on_the_page_and_a_mask_keeps_its_classes():
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 4, (1, 30, 2 * page.MAX_WIDTH_PX)).astype(np.uint8)
+    data = DataSet(masks[:, None] * 40, masks, ("wide",), None, MARS)
+    image, mask = (
+        Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        for uri in page._panels(data, 0)
+    )
+    assert image.size == mask.size == (page.MAX_WIDTH_PX, 15)
+    assert set(np.unique(mask)) == {0, 1, 2, 3}
+    assert len(np.unique(np.asarray(image))) > 4  # averaged
+
+
+def test_of_many_images_a_sample_is_drawn_and_the_ringed_ones(monkeypatch):
+    monkeypatch.setattr(page, "MAX_KEPT_SHOWN", 10)
+    drawn = {}
+    monkeypatch.setattr(page, "_embed", lambda features, seed: drawn.setdefault("all", features))
+    monkeypatch.setattr(page, "_draw_plot", lambda report, shown, *_: bytes(shown.tolist()))
+    drops = tuple(Drop(index, Reason.LISTED, "") for index in (0, 1))
+    features = np.arange(1, 41, dtype=np.float32)[:, None]
+    report = CleaningReport(small_set(), drops, features[:, 0], features)
+    shown = list(page.embedding_plot(report, [30, 39]))
+    assert {0, 1, 30, 39} <= set(shown)
+    assert 12 <= len(shown) <= 14
+    np.testing.assert_array_equal(drawn["all"], report.features[shown])
+    assert page.embedding_plot(replace(report, features=0 * features), []) is None
+
+
+def test_a_file_of_images_of_several_sizes_is_not_written():
+    images = Ragged([np.zeros((1, 1, 4, 6), np.uint8), np.zeros((1, 1, 6, 4), np.uint8)])
+    data = DataSet(images, None, ("a", "b"), None, MARS)
+    with pytest.raises(
+        BadData, match=r"a \.npz holds one size: leave --out out, and give the list"
+    ):
+        check_one_size(data)
+    assert class_arrays_of(data) == {}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from evaluation.core.classes import MARS, UNLABELLED, Classes
 from evaluation.core.errors import BadData, BadLabels
 from evaluation.core.ragged import Extent, Ragged
-from members.data.dataset import DataSet, read_classes, write_classes
+from members.data.dataset import DataSet, StoredSet, read_classes, write_classes
 
 
 def data_set(count=4, channels=1, labelled=True, grouped=True, **changes):
@@ -193,3 +193,18 @@ class TestDamagedFolder:
         data_set(labelled=False).save(tmp_path / "oof")
         assert DataSet.load(tmp_path / "oof", MARS).masks is None
         assert [path.name for path in tmp_path.iterdir()] == ["oof"]
+
+
+@pytest.mark.parametrize(
+    ("masks", "words"),
+    [
+        (np.full((2, 4, 6), 30, np.uint8), "the mask of 'a' holds 30; expected 10, 20"),
+        (np.full((3, 4, 6), 10, np.uint8), "masks are uint8 of 3 images; expected uint8 of 2"),
+        (np.full((2, 4, 6), 10, np.int32), "masks are int32 of 2 images; expected uint8 of 2"),
+    ],
+)
+def test_masks_that_do_not_store_the_classes_are_refused(masks, words):
+    classes = Classes(("x", "y"), values=(10, 20))
+    stored = StoredSet(np.zeros((2, 1, 4, 6), np.uint8), masks, ("a", "b"))
+    with pytest.raises(BadLabels, match=words):
+        stored.mapped(classes)
