@@ -3,7 +3,7 @@
 import json
 import sys
 
-LEAST = {"lines": 95.0, "branches": 90.0}
+LEAST = {"lines": 99.0, "branches": 97.0}
 """Per cent; CONTRIBUTING.md promises them."""
 
 

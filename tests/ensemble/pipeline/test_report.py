@@ -37,16 +37,16 @@ from ensemble.pipeline.report.gallery import (
     wrong_shares,
 )
 from ensemble.pipeline.report.report import gallery_page
+from ensemble.pipeline.run.experiment import read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.errors import BadRun
 from evaluation.core.run_folder import Run
 from evaluation.formatting import format_decimal
 from evaluation.report.figures import Estimate, Training
 from evaluation.scores import read_scores
-from members.data.sample import draw_sample
 from tests.evaluation.test_report import SVG, Reader
 
-TINY = "unet(width=2, depth=1)"
+IGNORED = shutil.ignore_patterns("specialists*", "fused", "labels", "scores", "costs.json")
 CHAIN = "suppress_background|mode_filter(size=3)"
 NAME = "greedy_suppress_background.mode_filter"
 FIGURES = (
@@ -56,15 +56,15 @@ FIGURES = (
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory):
-    sample = draw_sample(images=80, test=9, validation=40, size=(16, 24))
-    data, validation = sample.save(tmp_path_factory.mktemp("sample"))
+def scored(trained_run, tmp_path_factory):
+    """A run of two networks, a fusion and a chain."""
     folder = str(tmp_path_factory.mktemp("runs") / "tiny")
-    sets = ["--data", str(data), "--validation", str(validation), "--folds", "2"]
-    training = ["--epochs", "1", "--workers", "1", "--member", f"one={TINY}"]
-    training += ["--member", f"two={{architecture: '{TINY}', loss: dice}}"]
+    shutil.copytree(trained_run, folder, ignore=IGNORED)
+    experiment = read_experiment(Run(Path(folder)).experiment)
+    kept = {name: experiment.members[name] for name in ("one", "two")}
+    changes = {"members": kept, "fusions": {}, "chains": {}}
+    experiment.model_copy(update=changes).write(Run(Path(folder)).experiment)
     for words in (
-        ["train-members", *sets, *training],
         ["fuse", "--strategy", "greedy"],
         ["postprocess", "--fusion", "greedy", "--chain", CHAIN],
         ["score"],
