@@ -131,10 +131,6 @@ class TestARun:
                 "no member 'nobody'; known: one, specialists, specialists-",
             ),
             ("train-members --member x={epos:1}", "no key 'epos:1' (YAML wants a blank after"),
-            (
-                "train-members --member x={architecture:unet(width=2,depth=1)}",
-                "no key 'depth=1)' (a spec with commas needs quotes: {arch",
-            ),
             ("train-members --member unet(width=0)", "option 'width' got 0"),
             ("train-members --member unet(depth=6)", "needs at least 64 x 64"),
             ("train-members --device cuda:9", "device 'cuda:9'; here: auto, cpu"),
