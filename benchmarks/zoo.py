@@ -29,13 +29,9 @@ import torch
 from ensemble.pipeline.analysis.timing import measure_network
 from ensemble.pipeline.candidates.postprocess import update_candidate
 from ensemble.pipeline.data.prepare import prepare, read_folds, run_classes
-from ensemble.pipeline.members.train import (
-    check_trainable,
-    is_predicted,
-    predict_members,
-    training_job,
-    weights_are_current,
-)
+from ensemble.pipeline.members.jobs import is_predicted, job_is_current, training_job
+from ensemble.pipeline.members.predict import predict_members
+from ensemble.pipeline.members.train import check_trainable
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.scoring.score import ScoredImages, counts_of
@@ -178,7 +174,7 @@ class Zoo:
     def _missing(self, network: str) -> list[TrainJob]:
         members = [m for training in self.trainings[network] for m in self._members(training)]
         jobs = [training_job(self.run, self.experiment, member, self.fold) for member in members]
-        return [job for job in jobs if not weights_are_current(job)]
+        return [job for job in jobs if not job_is_current(job)]
 
     def _predict(self, network: str) -> None:
         with run_lock(self.run.path):

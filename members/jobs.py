@@ -25,12 +25,12 @@ from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.devices import DeviceFailed
 from members.external_networks.network import read_reading
+from members.job_progress import ProgressFile
 from members.predict import predict_split, training_ids
 from members.recipe import Member
 from members.soft_targets import SoftTargets
 from members.store_metadata import TrainingIds
 from members.train import WEIGHTS, Fold, training_of_fold
-from members.training_progress import ProgressFile
 from members.worker_pool import AnyJob, outcome_of, run_in_pool
 
 JOBS_PER_GPU = 4
@@ -143,16 +143,18 @@ class PredictJob:
         if not is_current(self.folder, config=self.config, inputs=self.inputs, part=STARTED):
             remove_folder(self.folder)
             record(self.folder, config=self.config, inputs=self.inputs, part=STARTED)
-        predict_split(
-            self.member,
-            DataSet.load(self.data),
-            self.models,
-            seen=self._trained_on(),
-            device=device,
-            folder=self.folder,
-            dtype=self.dtype,
-            at=self.at,
-        )
+        with ProgressFile(self.folder).writing() as progress:
+            predict_split(
+                self.member,
+                DataSet.load(self.data),
+                self.models,
+                seen=self._trained_on(),
+                device=device,
+                folder=self.folder,
+                dtype=self.dtype,
+                at=self.at,
+                watch=progress.write,
+            )
         (self.folder / f"{STARTED}.{RECORD}").unlink()
         record(self.folder, config=self.config, inputs=self.inputs)
 

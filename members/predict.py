@@ -1,5 +1,6 @@
 """Predict the probability maps of one member for one split, with its fold models."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from members.codecs import StoreDtype
 from members.data.dataset import DataSet
 from members.devices import Precision, send
 from members.external_networks.network import ExternalNetwork, load_registered
+from members.job_progress import PredictionReport
 from members.network import as_tensor
 from members.recipe import Member
 from members.resizing import predict_resized
@@ -39,6 +41,7 @@ def predict_split(
     folder: Path,
     dtype: StoreDtype,
     at: str | None = None,
+    watch: Callable[[PredictionReport], None] = lambda report: None,
 ) -> None:
     """Write the member's maps of a split; existing blocks are kept.
 
@@ -52,6 +55,7 @@ def predict_split(
         folder: of the store.
         dtype: of the store.
         at: URL for the array of a new store; None puts it into the folder.
+        watch: called as maps are written.
     """
     store = _open_existing(folder) or ProbabilityStore.create(
         folder,
@@ -71,7 +75,9 @@ def predict_split(
     ]
     fold_of = np.array(seen.model) if seen is not None and seen.model is not None else None
     written: Callable[[], None] | None = None
-    for blocks in _groups(store.missing_blocks(), data.extent, device, len(models)):
+    missing = store.missing_blocks()
+    report = _reporter(missing, len(data), watch)
+    for blocks in _groups(missing, data.extent, device, len(models)):
         chosen = slice(blocks[0].start, blocks[-1].stop)
         images = np.array(data.images[chosen])
         if fold_of is None:
@@ -82,9 +88,25 @@ def predict_split(
         if written is not None:
             written()
         written = partial(_write, store, blocks, copied)  # while the next images are predicted
+        report(chosen.stop - chosen.start)
     if written is not None:
         written()
     store.save_error()
+
+
+def _reporter(
+    missing: Sequence[slice], total: int, watch: Callable[[PredictionReport], None]
+) -> Callable[[int], None]:
+    """Return what is told how many images were predicted, and reports them with their rate."""
+    started, before = time.monotonic(), total - sum(block.stop - block.start for block in missing)
+    done = 0
+
+    def report(images: int) -> None:
+        nonlocal done
+        done += images
+        watch(PredictionReport(before + done, total, done / (time.monotonic() - started)))
+
+    return report
 
 
 def _groups(

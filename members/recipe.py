@@ -342,11 +342,20 @@ def read_recipe(name: str, mapping: object, defaults: Mapping[str, Any]) -> Reci
         key = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             known = ", ".join([*Recipe.model_fields, REPEATS])
-            raise BadSpec(f"member {name!r} has no key {shorten(key)}; known: {known}") from None
+            raise BadSpec(
+                f"member {name!r} has no key {shorten(key)}{_yaml_hint(key)}; known: {known}"
+            ) from None
         reason = first["msg"].removeprefix("Input should be ")
         raise BadSpec(
             f"member {name!r}: {key!r} got {shorten(first['input'])}; expected {reason}"
         ) from None
+
+
+def _yaml_hint(key: str) -> str:
+    """Say what YAML made a key of, where a spec or a pair was meant."""
+    if ")" in key:
+        return ' (a spec with commas needs quotes: {architecture: "unet(width=8, depth=3)"})'
+    return " (YAML wants a blank after the colon)" if ":" in key else ""
 
 
 def specialist_families(members: Iterable[Member]) -> dict[str, list[Member]]:

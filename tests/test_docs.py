@@ -2,9 +2,7 @@
 
 import ast
 import re
-import shlex
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,8 +10,8 @@ import pytest
 
 from ensemble.cli import ens
 from ensemble.cli.members import DEFAULT, MembersGroup
+from tests.page_commands import ROOT, commands
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = ("members", "ensemble", "postproc", "evaluation")
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -65,17 +63,9 @@ def test_python_tutorial_runs_and_its_gain_is_significant(capsys):
     assert gap.interval.high < 0
 
 
-def _commands(page):
-    """Return the `ens` commands of a page's code, without comments."""
-    lines = page.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    marked = [line.strip().removeprefix("$ ") for line in lines if line.startswith(("    ", "$ "))]
-    code = [part.strip() for line in marked for part in line.split("&&")]
-    return [shlex.split(line, comments=True)[1:] for line in code if line.startswith("ens ")]
-
-
 @pytest.mark.parametrize(
     ("page", "words"),
-    [(page, words) for page in PAGES for words in _commands(page)],
+    [(page, words) for page in PAGES for words in commands(page.read_text(encoding="utf-8"))],
     ids=lambda value: " ".join(value) if isinstance(value, list) else value.stem,
 )
 def test_commands_of_a_page_have_options_that_exist(page, words):

@@ -13,6 +13,7 @@ from ensemble.cli.options import (
     json_option,
     label_options,
     layout_options,
+    log,
     print_result,
     resolve_run,
     run_option,
@@ -219,7 +220,7 @@ def disagreements(
 
     run = resolve_run(run_path)
     report = find_disagreements(
-        run, member=member, by=by, count=count, out=out, sheet=sheet, pixels=pixels
+        run, member=member, by=by, count=count, out=out, sheet=sheet, pixels=pixels, log=log
     )
     then = f"ens data disagreements --run {run.path} --count {count} --sheet disagreements.png"
     text = format_disagreements(report)

@@ -27,9 +27,13 @@ from evaluation.core.run_folder import RUNS, Run
 @jobs_options
 @json_option
 def command(run_path: Path, device: str, workers: int | None, as_json: bool) -> None:
-    """Train, fuse, post-process and score on a synthetic sample; takes a few minutes."""
+    """Train, fuse, post-process, score and report on a synthetic sample; takes a few minutes."""
+    from ensemble.pipeline.report.report import report
     from ensemble.pipeline.workflow.run_all import DEMO, run_experiment
 
-    board = run_experiment(Run(run_path), DEMO, device=device, workers=workers, log=log)
+    run = Run(run_path)
+    board = run_experiment(run, DEMO, device=device, workers=workers, log=log)
+    page = report(run, split="validation", candidate=None, out=None, figures=None, log=log).page
     more = f"label maps, scores and probability maps: {run_path}/"
-    print_leaderboard(board, as_json=as_json, then=f"ens status --run {run_path}", more=more)
+    then = f"open {page} in a browser"
+    print_leaderboard(board, as_json=as_json, then=then, more=more)

@@ -117,6 +117,8 @@ def command(
         workers=workers,
         log=log,
     )
-    student = result.candidates[0].name
-    then = f"ens freeze --run {run.path} --candidate {student} --format onnx --out student.onnx"
+    then = None
+    if not result.is_worse:
+        name = result.candidates[0].name
+        then = f"ens freeze --run {run.path} --candidate {name} --format onnx --out student.onnx"
     print_result(result.describe(), result.to_dict(), as_json=as_json, then=then)

@@ -55,7 +55,7 @@ def command(
     What a network's file leaves open is found out on the run's images and printed; where several
     readings are possible, they are listed and nothing is written: docs/from-other-frameworks.md.
     """
-    from ensemble.pipeline.members.train import predict_data, predict_networks
+    from ensemble.pipeline.members.predict import predict_data, predict_networks
 
     run = resolve_run(run_path)
     added = read_named_networks(networks)

@@ -38,4 +38,4 @@ def command(
     board = run_experiment(
         run, read_experiment(experiment), device=device, workers=workers, log=log
     )
-    print_leaderboard(board, as_json=as_json, then=f"ens status --run {run.path}")
+    print_leaderboard(board, as_json=as_json, then=f"ens report --run {run.path}")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from evaluation.core.errors import EnsError
 from evaluation.iou import Protocol
 from members.devices import Precision
+from members.job_progress import EpochReport
 from members.network import NormalisedNetwork
 from members.optimizers import OPTIMIZERS, SCHEDULES
 from members.recipe import Recipe
@@ -22,7 +23,6 @@ from members.trainers.epoch_metrics import (
     compute_epoch_metrics,
 )
 from members.trainers.step_graphs import StepGraphs, is_recordable, make_recordable, record_graph
-from members.training_progress import EpochReport
 
 Batches = Callable[[int], Iterator[tuple[Tensor, Tensor]]]
 """From an epoch's number to its batches: images and target, on the device."""

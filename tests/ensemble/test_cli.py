@@ -130,7 +130,7 @@ class TestARun:
                 "train-members --only nobody",
                 "no member 'nobody'; known: one, specialists, specialists-",
             ),
-            ("train-members --member x={epos:1}", "member 'x' has no key 'epos:1'; known: arch"),
+            ("train-members --member x={epos:1}", "no key 'epos:1' (YAML wants a blank after"),
             ("train-members --member unet(width=0)", "option 'width' got 0"),
             ("train-members --member unet(depth=6)", "needs at least 64 x 64"),
             ("train-members --device cuda:9", "device 'cuda:9'; here: auto, cpu"),

@@ -1,6 +1,7 @@
 """`ens data refine-masks` and `ens data disagreements`, as a user types them."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -269,6 +270,21 @@ class TestDisagreements:
         out = tmp_path / "ids.txt"
         assert words in refusal(capsys, "disagreements", "--run", folder, "--out", out)
         assert not out.exists()
+
+    def test_a_member_that_may_have_seen_the_images_is_left_out_of_the_mean(
+        self, swapped, tmp_path, capsys
+    ):
+        undeclared = write_run(tmp_path / "other", seen=None) / "probabilities" / "fair"
+        folder = swapped / "probabilities" / "fair"
+        shutil.rmtree(folder)
+        shutil.copytree(undeclared, folder)
+        words = ("data", "disagreements", "--run", str(swapped), "--json")
+        assert run_command([*words, "--member", "good"]) == 0
+        alone = json.loads(capsys.readouterr().out)
+        assert run_command(list(words)) == 0
+        printed = capsys.readouterr()
+        assert printed.err == "fair: left out, does not declare its training images\n"
+        assert json.loads(printed.out) == alone
 
     def test_a_run_without_maps_and_an_unknown_member_are_refused(self, swapped, capsys):
         output = refusal(capsys, "disagreements", "--run", swapped, "--member", "nobody")

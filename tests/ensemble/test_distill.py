@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +18,12 @@ from ensemble.pipeline.members.train import train_members, training_job, weights
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.workflow import distill as distill_command
-from ensemble.pipeline.workflow.distill import student_recipes
+from ensemble.pipeline.workflow.distill import DistillResult, StudentGain, student_recipes
 from evaluation.core.errors import BadSpec, EnsError, LeakageError
 from evaluation.core.files import write_json
 from evaluation.core.provenance import CONFIG
 from evaluation.core.run_folder import CANDIDATE, OOF, Run
+from evaluation.intervals import Interval
 from members.data.dataset import DataSet
 from members.data.sample import draw_sample
 from members.jobs import Taught
@@ -411,3 +414,19 @@ class TestCommand:
         words = f"width={width}" if width else "takes more than 0.5 ms per image; expected a larger"
         with pytest.raises(expected, match=words):
             distill_command.distill_run(run, "mean", budget_ms=budget, **given)
+
+
+@pytest.mark.parametrize(
+    ("role", "low", "high", "expected"),
+    [
+        ("best member", -0.04, -0.01, True),
+        ("without a teacher", -0.04, -0.01, True),
+        ("teacher", -0.04, -0.01, False),  # what it costs is known, and smaller
+        ("best member", -0.04, 0.01, False),
+    ],
+)
+def test_a_student_worse_than_one_network_is_not_proposed(role, low, high, expected):
+    gain = StudentGain(role, (low + high) / 2, Interval(low, high, 0.95), None)
+    result = DistillResult(Run(Path("run")), "validation", "masked", 0.01, 9, (), (gain,), ())
+    assert result.is_worse is expected
+    assert not replace(result, gains=(replace(gain, interval=None),)).is_worse

@@ -12,7 +12,7 @@ from ensemble.cli import run_command
 from ensemble.fusion import TrainingBlock
 from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import labels_record, run_chain
-from ensemble.pipeline.members.train import training_job
+from ensemble.pipeline.members.jobs import training_job
 from ensemble.pipeline.report import figures
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.run.experiment import Experiment, read_experiment

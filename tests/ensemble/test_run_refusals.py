@@ -1,5 +1,7 @@
 """Runs that lack something, or were changed by hand: every command says what, and what to do."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -197,12 +199,20 @@ class TestHintsForMissingMaps:
         with pytest.raises(BadRun, match=r"run `ens train-members --run \S+ --only net`"):
             RunMembers.of(at).open("net", OOF)
 
-    def test_a_fusion_is_fused_again(self, at):
-        assert (
-            run_command(["fuse", "--strategy", "mean", "--members", "two", "--run", str(at.path)])
-            == 0
-        )
-        with pytest.raises(BadRun, match=r"run `ens fuse --run \S+ --name mean` again"):
+    @pytest.mark.parametrize(
+        ("member", "expected"),
+        [
+            ("one", r"run `ens fuse --run \S+ --name mean` again"),
+            ("two", r"its member 'two' has none: run `ens import --run \S+ --name two"),
+        ],
+    )
+    def test_a_fusion_is_fused_again_or_the_member_that_lacks_maps_is_named(
+        self, at, member, expected
+    ):
+        words = ["fuse", "--strategy", "mean", "--members", member, "--run", str(at.path)]
+        assert run_command(words) == 0
+        shutil.rmtree(at.fused("mean", OOF), ignore_errors=True)
+        with pytest.raises(BadRun, match=f"'mean' has no maps of split 'oof'; {expected}"):
             RunMembers.of(at).open("mean", OOF)
 
     def test_for_an_unknown_name_the_known_ones_are_listed(self, at):

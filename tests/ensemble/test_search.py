@@ -46,9 +46,9 @@ from ensemble.pipeline.search.trials import TrialJob
 from evaluation.core.errors import BadRun, BadSpec, EnsError
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
+from members.job_progress import EpochReport
 from members.jobs import run_parallel
 from members.recipe import Recipe
-from members.training_progress import EpochReport
 
 TINY = "unet(width=2, depth=1)"
 SPACE = f"""

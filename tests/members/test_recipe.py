@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from evaluation.core.classes import MARS, Classes
 from evaluation.core.errors import BadSpec
@@ -47,6 +48,17 @@ class TestReading:
     def test_trainer_and_procedure_together_are_refused(self):
         with pytest.raises(BadSpec, match=r"'m' has no key 'procedure'; known: .*trainer"):
             read_recipe("m", {"procedure": "staged", "trainer": "staged"}, {})
+
+    @pytest.mark.parametrize(
+        ("written", "hint"),
+        [
+            ("{architecture: unet(width=8, depth=3)}", "a spec with commas needs quotes"),
+            ("{epochs:3}", "YAML wants a blank after the colon"),
+        ],
+    )
+    def test_what_yaml_reads_otherwise_is_explained(self, written, hint):
+        with pytest.raises(BadSpec, match=rf"'m' has no key '.*' \({hint}.*; known: "):
+            read_recipe("m", yaml.safe_load(written), {})
 
 
 class TestRepeats:

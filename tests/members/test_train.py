@@ -26,6 +26,7 @@ from members.batches import BatchLoader, ChosenImages, oversampled, read_from
 from members.data.dataset import DataSet, class_pixels
 from members.devices import Precision
 from members.holdout import holdout_protocol
+from members.job_progress import PredictionReport
 from members.losses import build_loss
 from members.losses.pixel_weights import one_hot
 from members.network import NormalisedNetwork, as_tensor
@@ -70,7 +71,7 @@ def trained(data, tmp_path_factory):
     return [folder / f"fold-{fold.index}" for fold in FOLDS]
 
 
-def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False):
+def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False, **options):
     predict_split(
         one,
         data,
@@ -79,6 +80,7 @@ def predicted(one, data, models, folder, *, folds=FOLDS, out_of_fold=False):
         device="cpu",
         folder=folder,
         dtype="float32",
+        **options,
     )
 
 
@@ -363,6 +365,24 @@ class TestPrediction:
         store = ProbabilityStore(tmp_path)
         np.testing.assert_allclose(store.read(slice(None)), np.mean(parts, axis=0), atol=1e-6)
         assert store.trained_on_mask().all()
+
+    def test_every_image_is_reported_once_and_a_resumed_prediction_counts_what_is_there(
+        self, data, trained, tmp_path
+    ):
+        chosen = np.arange(140) % IMAGES
+        many = DataSet(
+            data.images[chosen], data.masks[chosen], tuple(map(str, range(140))), None, MARS
+        )
+        reports: list[PredictionReport] = []
+        predicted(member(), many, trained, tmp_path, watch=reports.append)
+        assert [report.images for report in reports] == [64, 128, 140]
+        store = ProbabilityStore(tmp_path)
+        before = store.read(slice(None))
+        (tmp_path / "done/64").unlink()  # as if it had been interrupted there
+        reports.clear()
+        predicted(member(), many, trained, tmp_path, watch=reports.append)
+        assert [(report.images, report.total) for report in reports] == [(140, 140)]
+        np.testing.assert_array_equal(store.read(slice(None)), before)
 
     def test_mirrored_views_are_predicted_as_their_copies(self, data, trained):
         network = load_network(member(), trained[0], channels=1, classes=5)

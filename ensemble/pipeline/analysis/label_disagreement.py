@@ -19,6 +19,7 @@ from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks, sum_blocks
 from evaluation.core.errors import BadRun, BadSpec, LeakageError
 from evaluation.core.files import atomic_file, atomic_folder, check_file_names
+from evaluation.core.progress import Log
 from evaluation.core.run_folder import OOF, Run
 from evaluation.core.types import Array, Map
 from evaluation.formatting import format_columns
@@ -97,17 +98,19 @@ def find_disagreements(
     out: Path | None,
     sheet: Path | None,
     pixels: Path | None = None,
+    log: Log,
 ) -> DisagreementReport:
     """Rank the training images by how strongly out-of-fold maps contradict their masks.
 
     Args:
         run: the experiment folder.
-        member: whose maps; `all` for the mean over all members.
+        member: whose maps; `all` for the mean over all members that were not trained on the images.
         by: what ranks.
         count: number of images to list.
         out: a new file for their ids, one per line.
         sheet: a new PNG of image, mask, prediction and doubtful pixels.
         pixels: a new folder for a PNG per image, 255 at its doubtful pixels and 0 elsewhere.
+        log: receives a line per member that is left out.
 
     Raises:
         BadRun: no out-of-fold maps.
@@ -120,9 +123,8 @@ def find_disagreements(
         check_new(run.path, "--sheet", sheet, ".png")
     if pixels is not None and pixels.exists():
         raise BadSpec(f"--pixels {pixels} already exists and is not overwritten; name a new folder")
-    names, readers = _open(RunMembers.of(run), member)
     data = DataSet.load(run.data(OOF))
-    _check(names, readers, data)
+    names, readers = _open(RunMembers.of(run), member, data, log)
     compared = _Compared.of(readers, data)
     measured = concat_blocks(list(map_blocks(compared.measure, data.extent)))
     field, measure = MEASURES[by]
@@ -158,7 +160,10 @@ def format_disagreements(report: DisagreementReport) -> str:
     )
 
 
-def _open(run_members: RunMembers, member: str) -> tuple[list[str], list[MapReader]]:
+def _open(
+    run_members: RunMembers, member: str, data: DataSet, log: Log
+) -> tuple[list[str], list[MapReader]]:
+    """Return the members to compare with, and their maps of the training images."""
     names = [member]
     if member == ALL:
         names = [name for name in run_members.names() if OOF in run_members.splits(name)]
@@ -167,21 +172,28 @@ def _open(run_members: RunMembers, member: str) -> tuple[list[str], list[MapRead
             f"no member of {run_members.run.path} has out-of-fold maps; run `ens train-members`"
             " first"
         )
-    return names, [open_probabilities(run_members, name, OOF) for name in names]
+    readers = {name: open_probabilities(run_members, name, OOF) for name in names}
+    reasons = {name: _not_out_of_fold(name, reader, data) for name, reader in readers.items()}
+    chosen = [name for name in names if reasons[name] is None]
+    if not chosen:
+        raise LeakageError(
+            f"{names[0]!r} {reasons[names[0]]}; expected out-of-fold maps; choose another --member"
+        )
+    for name in names:
+        if name not in chosen:
+            log(f"{name}: left out, {reasons[name]}")
+    return chosen, [readers[name] for name in chosen]
 
 
-def _check(names: Sequence[str], readers: Sequence[MapReader], data: DataSet) -> None:
-    hint = "expected out-of-fold maps; choose another --member"
-    for name, reader in zip(names, readers, strict=True):
-        check_same_images(reader.ids, data.ids, member=name, split=OOF)
-        saw = reader.trained_on_mask()
-        if saw is None:
-            raise LeakageError(f"{name!r} does not declare its training images; {hint}")
-        if saw.any():
-            raise LeakageError(
-                f"{name!r} was trained on {int(saw.sum())} of these images and agrees with their"
-                f" masks; {hint}"
-            )
+def _not_out_of_fold(name: str, reader: MapReader, data: DataSet) -> str | None:
+    """Say why a member's maps of the training images tell nothing of their masks; else None."""
+    check_same_images(reader.ids, data.ids, member=name, split=OOF)
+    saw = reader.trained_on_mask()
+    if saw is None:
+        return "does not declare its training images"
+    if saw.any():
+        return f"was trained on {int(saw.sum())} of these images and agrees with their masks"
+    return None
 
 
 def _mean_map(readers: Sequence[MapReader], images: slice) -> Map:

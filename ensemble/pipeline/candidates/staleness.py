@@ -19,9 +19,9 @@ from ensemble.pipeline.data.prepare import (
     split_identity,
 )
 from ensemble.pipeline.members.importing import is_imported
+from ensemble.pipeline.members.jobs import is_predicted, is_trained
 from ensemble.pipeline.members.networks import is_registered
 from ensemble.pipeline.members.teaching import network_folds, unlabelled_split
-from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.expected_record import ExpectedRecord
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment

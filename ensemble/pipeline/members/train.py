@@ -5,72 +5,57 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import numpy as np
 
 from ensemble.pipeline.candidates.fuse import resolve_fusion, update_fusion
 from ensemble.pipeline.data.prepare import (
-    check_same_kind,
-    check_same_split,
-    classes_identity,
-    make_ids_unique,
     prepare,
     run_classes,
-    split_identity,
+)
+from ensemble.pipeline.members.jobs import (
+    job_is_current,
+    run_and_report,
+    training_job,
 )
 from ensemble.pipeline.members.networks import register_networks
+from ensemble.pipeline.members.predict import predict_members
 from ensemble.pipeline.members.teaching import (
     Teacher,
     base_members,
     check_students,
     in_order,
     network_folds,
-    predicted_splits,
     prepare_nested,
     prepare_unlabelled,
-    taught_by,
     teachers,
 )
-from ensemble.pipeline.run.experiment import Experiment, check_chains, read_experiment
+from ensemble.pipeline.run.experiment import Experiment, check_chains
 from ensemble.pipeline.run.open_run import (
     RunMembers,
     check_metric_defined,
     imported_members,
-    run_experiment,
 )
-from ensemble.pipeline.run.store_location import UrlFactory, local_only, store_urls
+from ensemble.pipeline.run.store_location import store_urls
 from evaluation.core.errors import BadData, BadRun, EnsError
-from evaluation.core.files import partial_name, remove_folder
-from evaluation.core.label_options import NOTHING_SAID, LabelOptions
-from evaluation.core.progress import Log, progress
+from evaluation.core.files import partial_name
+from evaluation.core.progress import Log
 from evaluation.core.provenance import (
-    RECORD,
-    digest,
     find_corruption,
-    identity,
-    is_current,
-    is_intact,
 )
 from evaluation.core.run_folder import OOF, Run, run_lock
-from evaluation.run_metric import MASKED, metric_config, metric_note, named_metric
+from evaluation.run_metric import metric_note, named_metric
 from members.augmentations.augment import check_depth
 from members.batches import class_shares
 from members.codecs import StoreDtype, codec
 from members.data.dataset import DataSet
-from members.data.layouts import DEFAULT_LAYOUT, LayoutOptions
-from members.data.load_dataset import load_dataset, one_set
 from members.devices import devices
-from members.external_networks.description import NetworkDescription
-from members.jobs import Job, PredictJob, TrainJob, run_jobs
+from members.jobs import TrainJob
 from members.network import check_size
-from members.recipe import Member, check_name, is_student
+from members.recipe import Member, is_student
 from members.resizing import resized_extent
 from members.train import Fold
 from members.trainers.distill import distillation_of
-from members.training_progress import show_trainings
-
-NO_NETWORKS: Mapping[str, NetworkDescription] = MappingProxyType({})
 
 
 def train_members(
@@ -149,7 +134,7 @@ def _train_and_predict(
     jobs = [
         training_job(run, experiment, m, fold) for m in members for fold in network_folds(run, m)
     ]
-    stale = [job for job in jobs if not weights_are_current(job)]
+    stale = [job for job in jobs if not job_is_current(job)]
     for job in stale:
         if (corruption := find_corruption(job.folder)) is not None:
             log(f"{corruption}; {job.name} is trained again")
@@ -159,7 +144,7 @@ def _train_and_predict(
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             folder.mkdir()
             stale = _with_soft_targets(stale, teachers_of, folder)
-        failed = _run_jobs(stale, work.devices, work.workers, "training", log)
+        failed = run_and_report(stale, work.devices, work.workers, "training", log)
         predict_members(
             run,
             [*(member for member in members if member.name not in failed), *networks],
@@ -286,165 +271,6 @@ def _check_metric(run: Run, experiment: Experiment) -> list[str]:
     return [note] if note else []
 
 
-def predict_data(
-    run: Run,
-    data: Path,
-    split: str,
-    *,
-    networks: Mapping[str, NetworkDescription] = NO_NETWORKS,
-    labels: LabelOptions = NOTHING_SAID,
-    layout: LayoutOptions = DEFAULT_LAYOUT,
-    device: str,
-    workers: int | None,
-    log: Log,
-) -> list[str]:
-    """Add a set of images to a run and write every trained member's maps of it.
-
-    Args:
-        run: the experiment folder.
-        data: file or folder of the images; masks are kept where there are any.
-        split: name of the set.
-        networks: that were trained elsewhere, to be added to the run; they predict every split.
-        labels: what is said about classes and values of masks; must agree with the run's.
-        layout: what is said about how the data lie on disk.
-        device: see `members.devices.devices`.
-        workers: processes on each device.
-        log: receives a line per job that ended.
-
-    Returns:
-        The names of the networks.
-
-    Raises:
-        BadData: images of another kind, or a split of that name with other images or masks.
-    """
-    device_names, classes = devices(device), run_classes(run)
-    check_name(split, "split")
-    sets = load_dataset(data, labels=labels, contract=classes, layout=layout)
-    images = one_set(sets, str(data))
-    with run_lock(run.path):
-        known = DataSet.load(run.data(OOF))
-        check_same_kind(images, known, str(data))
-        images = make_ids_unique(images, known, split)
-        experiment = read_experiment(run.experiment)
-        experiment = experiment.with_networks(networks)
-        trained = [
-            m for m in experiment.expanded(classes) if _is_complete(run, m, network_folds(run, m))
-        ]
-        if not trained and not experiment.networks:
-            raise BadRun(f"no member of {run.path} is trained; run `ens train-members` first")
-        trained += register_networks(run, experiment, log)
-        if run.data(split).exists():
-            check_same_split(DataSet.load(run.data(split)), images, split)
-        else:
-            images.save(run.data(split))
-        experiment.write(run.experiment)
-        with store_urls(run, experiment.store) as new_url:
-            predict_members(
-                run,
-                trained,
-                [split],
-                device_names,
-                dtype=experiment.store_dtype,
-                new_url=new_url,
-                workers=workers,
-                log=log,
-            )
-    return [member.name for member in trained]
-
-
-def predict_networks(
-    run: Run,
-    networks: Mapping[str, NetworkDescription],
-    *,
-    device: str,
-    workers: int | None,
-    log: Log,
-) -> list[str]:
-    """Add networks that were trained elsewhere to a run, and write their maps of every split.
-
-    Args:
-        run: the experiment folder, which holds its images.
-        networks: what is said about each, by the name of its member.
-        device: see `members.devices.devices`.
-        workers: processes on each device.
-        log: receives what was read and inferred, and a line per job that ended.
-
-    Returns:
-        The names of the networks.
-
-    Raises:
-        BadNetwork: one that cannot be used, or whose description leaves readings open.
-        BadRun: the run holds no images, or has a member of that name.
-    """
-    device_names = devices(device)
-    if not run.experiment.is_file():
-        raise BadRun(f"{run.path} holds no experiment; start with `ens train-members`")
-    with run_lock(run.path):
-        experiment = read_experiment(run.experiment).with_networks(networks)
-        new = [name for name in networks if not run.network(name).exists()]
-        members = register_networks(run, experiment, log, only=list(networks))
-        try:
-            with store_urls(run, experiment.store) as new_url:
-                predict_members(
-                    run,
-                    members,
-                    run.splits(),
-                    device_names,
-                    dtype=experiment.store_dtype,
-                    new_url=new_url,
-                    workers=workers,
-                    log=log,
-                )
-        except EnsError:  # on an image that was not examined
-            for name in new:
-                remove_folder(run.network(name).parent)
-                remove_folder(run.path / "probabilities" / name)
-            raise
-        experiment.write(run.experiment)
-    return [member.name for member in members]
-
-
-def predict_members(
-    run: Run,
-    members: Sequence[Member],
-    splits: Sequence[str],
-    device_names: Sequence[str],
-    *,
-    dtype: StoreDtype,
-    workers: int | None,
-    log: Log,
-    folds: Sequence[Fold] | None = None,
-    new_url: UrlFactory = local_only,
-) -> None:
-    """Write the maps of trained members that are missing or stale.
-
-    The models of all folds predict, or of those given; `oof` needs them all, and networks of all
-    folds have none of it.
-
-    Raises:
-        EnsError: what could not be predicted.
-    """
-    jobs: list[Job] = []
-    for member in members:
-        own_folds = tuple(folds or network_folds(run, member))
-        for split in splits:
-            if split not in predicted_splits(run, member):
-                continue
-            job = _prediction_job(run, member, split, own_folds, dtype)
-            if weights_are_current(job):
-                continue
-            if (job.folder / RECORD).exists():
-                log(f"{member.name} {split}: its maps are stale and are made again")
-                shutil.rmtree(job.folder)
-            if is_student(member.recipe):
-                taught = taught_by(run, run_experiment(run), member, own_folds)
-                job = replace(job, taught_by=taught)
-            jobs.append(replace(job, at=new_url(f"{member.name}-{split}")))
-    failed = _run_jobs(jobs, device_names, workers, "predicting", log)
-    if failed:
-        raise EnsError(next(iter(failed.values())))
-
-
 def check_not_imported(run: Run, members: Sequence[Member]) -> None:
     """Refuse to train a member whose name imported maps have, which would be overwritten.
 
@@ -483,124 +309,6 @@ def check_trainable(members: Sequence[Member], training: DataSet, dtype: StoreDt
                 f" {training.classes.names[member.label]!r}; specialists need a pixel of every"
                 " class: leave them out, or name the classes that exist"
             )
-
-
-def is_trained(run: Run, experiment: Experiment, member: Member, fold: Fold) -> bool:
-    """Tell whether a member's fold exists and would come out the same today."""
-    return weights_are_current(training_job(run, experiment, member, fold))
-
-
-def is_predicted(
-    run: Run,
-    member: Member,
-    split: str,
-    dtype: StoreDtype,
-    folds: tuple[Fold, ...] | None = None,
-) -> bool:
-    """Tell whether a member's maps exist, by the models of these folds, and are current."""
-    folds = folds or network_folds(run, member)
-    if not _is_complete(run, member, folds):
-        return False
-    return weights_are_current(_prediction_job(run, member, split, folds, dtype))
-
-
-def weights_are_current(job: Job) -> bool:
-    """Tell whether what a job writes exists, is whole, and would come out the same today."""
-    if is_current(job.folder, config=job.config, inputs=job.inputs):
-        return is_intact(job.folder)
-    if isinstance(job, TrainJob):
-        return False
-    # At first the records of maps named the target with the images, as `data`.
-    before = {key: value for key, value in job.inputs.items() if key != "images"}
-    before["data"] = split_identity(Run(job.data.parents[1]), job.data.name)
-    return is_current(job.folder, config=job.config, inputs=before)
-
-
-def training_job(run: Run, experiment: Experiment, member: Member, fold: Fold) -> TrainJob:
-    """Return the job that trains a member in a fold of a run, with its inputs."""
-    inputs = {
-        "data": split_identity(run, OOF),
-        "folds": digest(run.folds),
-        "classes": classes_identity(run, names=False),
-    }
-    if is_student(member.recipe):
-        (teacher,) = teachers(run, experiment, member, [fold])
-        inputs |= teacher.input_digests()
-    folder = run.model(member.name, fold.index)
-    # A specialist is stopped by the mean IoU of its class and the rest, whatever the metric.
-    metric = MASKED
-    if member.label is None:
-        metric = named_metric(experiment.metric, run_classes(run))
-    config = {
-        **member.training_config(),
-        "fold": fold.index,
-        "seed": experiment.seed,
-        **metric_config(metric),
-    }
-    return TrainJob(member, run.data(OOF), fold, experiment.seed, folder, config, inputs, metric)
-
-
-def _prediction_job(
-    run: Run, member: Member, split: str, folds: tuple[Fold, ...], dtype: StoreDtype
-) -> PredictJob:
-    models = _models_of(run, member, folds)
-    inputs = {
-        "images": split_identity(run, split, target=False),
-        "classes": classes_identity(run),
-    }
-    for model in models:
-        weights = identity(model)
-        if weights is None:
-            raise BadRun(
-                f"member {member.name!r} lacks {model.name};"
-                f" run `ens train-members --run {run.path} --only {member.name}`"
-            )
-        inputs[model.name] = weights
-    return PredictJob(
-        member,
-        data=run.data(split),
-        training=run.data(OOF),
-        folds=folds,
-        models=models,
-        out_of_fold=split == OOF,
-        folder=run.probabilities(member.name, split),
-        dtype=dtype,
-        config={**member.prediction_config(), "split": split, "dtype": dtype},
-        inputs=inputs,
-    )
-
-
-def _models_of(run: Run, member: Member, folds: Sequence[Fold]) -> tuple[Path, ...]:
-    """Return the folder of each fold's weights, or of the one network from elsewhere."""
-    if member.network is not None:
-        return (run.network(member.name),)
-    return tuple(run.model(member.name, fold.index) for fold in folds)
-
-
-def _is_complete(run: Run, member: Member, folds: Sequence[Fold]) -> bool:
-    """Tell whether a member has weights of every fold."""
-    return all(identity(model) for model in _models_of(run, member, folds))
-
-
-def _run_jobs(
-    jobs: Sequence[Job],
-    device_names: Sequence[str],
-    workers: int | None,
-    what: str,
-    log: Log,
-) -> dict[str, str]:
-    """Run jobs; return the error of each member that failed, by name."""
-    failed: dict[str, str] = {}
-    ended = run_jobs(jobs, device_names, workers=workers)
-    trainings = [job for job in jobs if isinstance(job, TrainJob)]
-    shown = show_trainings(ended, trainings) if trainings else progress(ended, what, len(jobs))
-    for job, error in shown:
-        if error is None:
-            log(f"{what}: {job.name} done")
-        else:
-            log(f"{what}: {job.name} failed: {error}")
-            failed.setdefault(job.name.split()[0], str(error))
-    return failed
 
 
 def _select(members: list[Member], only: Sequence[str], networks: Sequence[str]) -> list[Member]:

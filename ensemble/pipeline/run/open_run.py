@@ -172,7 +172,18 @@ class RunMembers:
             return f"run `ens predict --run {self.run.path} --network {name}=FILE`"
         if name in self.names():
             return f"run `ens train-members --run {self.run.path} --only {name}`"
+        for member in self._fused_members(name):
+            if self.digest(member, split, partial=True) is None:
+                return f"its member {member!r} has none: {self._hint(member, split)}"
         return f"run `ens fuse --run {self.run.path} --name {name}` again"
+
+    def _fused_members(self, fusion: str) -> list[str]:
+        """Return what a fusion was made of, by the record of any of its splits."""
+        for split in self.run.splits():
+            record = self.run.fused(fusion, split) / RECORD
+            if record.is_file():
+                return list(read_json(record)[CONFIG]["members"])
+        return []
 
 
 @dataclass(frozen=True)

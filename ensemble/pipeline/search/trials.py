@@ -19,11 +19,11 @@ from evaluation.core.progress import Log, progress
 from evaluation.iou import Tables
 from evaluation.run_metric import MASKED
 from members.data.dataset import DataSet
+from members.job_progress import EpochReport
 from members.jobs import run_parallel
 from members.recipe import Member
 from members.train import Fold
 from members.trainers.loop import EpochCallback
-from members.training_progress import EpochReport
 
 REASON = "reason"
 """Attribute of a failed trial: why it failed."""

@@ -142,6 +142,12 @@ class DistillResult:
     gains: tuple[StudentGain, ...]
     transductive: tuple[str, ...]
 
+    @property
+    def is_worse(self) -> bool:
+        """Whether the student is shown to be worse than a single network that exists already."""
+        singles = [gain.interval for gain in self.gains if gain.role != "teacher"]
+        return any(interval is not None and interval.high < 0 for interval in singles)
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
         return {

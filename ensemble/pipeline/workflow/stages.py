@@ -19,9 +19,9 @@ from ensemble.pipeline.candidates.fuse import resolve_fusion
 from ensemble.pipeline.candidates.postprocess import ARGMAX, labels_record, run_chain
 from ensemble.pipeline.candidates.staleness import requested_candidates
 from ensemble.pipeline.data.prepare import read_folds
+from ensemble.pipeline.members.jobs import is_predicted, is_trained
 from ensemble.pipeline.members.networks import examine_network
 from ensemble.pipeline.members.teaching import network_folds, predicted_splits
-from ensemble.pipeline.members.train import is_predicted, is_trained
 from ensemble.pipeline.run.experiment import Experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from ensemble.pipeline.workflow.preflight import check_fusion

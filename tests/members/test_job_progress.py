@@ -1,4 +1,4 @@
-"""How far trainings have come, as told to a terminal and to a log."""
+"""How far jobs have come, as told to a terminal and to a log."""
 
 import io
 import math
@@ -10,8 +10,8 @@ import pytest
 
 from evaluation.core import progress as progress_module
 from evaluation.core.progress import progress
-from members import training_progress
-from members.training_progress import EpochReport, ProgressFile, show_trainings
+from members import job_progress
+from members.job_progress import EpochReport, PredictionReport, ProgressFile, show_jobs
 
 REPORT = EpochReport(epoch=2, epochs=5, score=0.5, loss=0.25, images=100, seconds=20.0)
 
@@ -53,43 +53,68 @@ def test_a_file_that_cannot_be_read_shows_nothing(tmp_path, content):
     assert file.read() is None
 
 
-def test_a_log_has_a_line_per_training_in_progress(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training_progress, "LINE_SECONDS", 0.01)
-    ProgressFile(tmp_path / "fold-1").write(REPORT)
+REPORTS = {
+    "training": (
+        REPORT,
+        "epoch 2 of 5, loss 0.250, holdout .500 (best .500), 5 images/s, 60 s left",
+        ("unet fold 1", "2/5", "0.250", ".500", "60 s", "training: 0 of 1 job done"),
+    ),
+    "predicting": (
+        PredictionReport(images=30, total=100, rate=7.0),
+        "30 of 100 images, 7 images/s, 10 s left",
+        ("unet fold 1", "30/100", "10 s", "predicting: 0 of 1 job done"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", REPORTS)
+def test_a_log_has_a_line_per_job_in_progress(what, tmp_path, monkeypatch, capsys):
+    report, line, _ = REPORTS[what]
+    monkeypatch.setattr(job_progress, "LINE_SECONDS", 0.01)
 
     def ended():
+        ProgressFile(tmp_path / "fold-1").write(report)
         time.sleep(0.2)
         yield "done"
 
     jobs: list[Any] = [Job(tmp_path / "fold-1"), Job(tmp_path / "fold-2")]
-    assert list(show_trainings(ended(), jobs)) == ["done"]
-    lines = set(capsys.readouterr().err.splitlines())
-    assert lines == {
-        (
-            "training: unet fold 1: epoch 2 of 5, loss 0.250, holdout .500 (best .500), 5 images/s,"
-            " 60 s left"
-        )
-    }
+    assert list(show_jobs(ended(), jobs, what)) == ["done"]
+    assert set(capsys.readouterr().err.splitlines()) == {f"{what}: unet fold 1: {line}"}
 
 
-def test_a_terminal_shows_a_table(tmp_path, monkeypatch):
+@pytest.mark.parametrize("what", REPORTS)
+def test_a_terminal_shows_a_table(what, tmp_path, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
 
+    report, _, cells = REPORTS[what]
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    ProgressFile(tmp_path / "fold-1").write(REPORT)
 
     def ended():
+        ProgressFile(tmp_path / "fold-1").write(report)
         time.sleep(0.7)
         yield "done"
 
     jobs: list[Any] = [Job(tmp_path / "fold-1")]
-    assert list(show_trainings(ended(), jobs)) == ["done"]
+    assert list(show_jobs(ended(), jobs, what)) == ["done"]
     text = sys.stderr.getvalue()
-    for cell in ("unet", "2/5", "0.250", ".500", "60 s", "0 of 1 training done"):
+    for cell in cells:
         assert cell in text
+
+
+def test_what_a_killed_process_left_is_not_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(job_progress, "LINE_SECONDS", 0.01)
+    ProgressFile(tmp_path / "fold-1").write(REPORT)
+    jobs: list[Any] = [Job(tmp_path / "fold-1")]
+
+    def ended():
+        time.sleep(0.05)
+        yield "done"
+
+    assert list(show_jobs(ended(), jobs, "training")) == ["done"]
+    assert capsys.readouterr().err == ""
 
 
 def test_without_a_terminal_progress_is_told_by_lines(monkeypatch, capsys):
