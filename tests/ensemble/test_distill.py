@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 
 from ensemble.cli import run_command
 from ensemble.pipeline.analysis.inference_cost import CostMeter
+from ensemble.pipeline.candidates.staleness import Artifact, Staleness
 from ensemble.pipeline.data.prepare import prepare, read_folds
+from ensemble.pipeline.members.jobs import job_is_current, training_job
 from ensemble.pipeline.members.teaching import transductive_students
-from ensemble.pipeline.members.train import train_members, training_job, weights_are_current
+from ensemble.pipeline.members.train import train_members
 from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from ensemble.pipeline.workflow import distill as distill_command
@@ -139,6 +141,14 @@ class TestWhereAStudentIsLeftOut:
         fitted = json.loads((trained.fused("mean", OOF) / "provenance.json").read_text())
         assert fitted[CONFIG]["members"] == ["one", "two"]
 
+    def test_a_fusion_that_is_no_longer_configured_is_stale(self, trained):
+        experiment = run_experiment(trained)
+        without = Staleness(RunMembers.of(trained), experiment.model_copy(update={"fusions": {}}))
+        result = Artifact("fusion", "mean", OOF)
+        assert without.fusion("mean") is None
+        assert without.stale_inputs(result) == [result]
+        assert Staleness(RunMembers.of(trained), experiment).is_current(result)
+
     def test_it_teaches_no_labelled_images_of_a_next_student(self, run):
         base = run_experiment(run)
         fusions = {**base.fusions, "mixed": {"strategy": "mean", "members": ["one", "plain"]}}
@@ -183,9 +193,9 @@ class TestNestedTeachers:
     def test_without_their_runs_a_student_is_stale(self, run, experiment):
         (member,) = [m for m in RunMembers.of(run).members if m.name == "inner"]
         (fold, *_) = read_folds(run)
-        assert weights_are_current(training_job(run, experiment, member, fold))
+        assert job_is_current(training_job(run, experiment, member, fold))
         shutil.rmtree(run.path / "nested")
-        assert not weights_are_current(training_job(run, experiment, member, fold))
+        assert not job_is_current(training_job(run, experiment, member, fold))
 
     def test_imported_maps_are_refused_before_any_training(self, run, tmp_path):
         maps = open_maps(run, "one", OOF)
@@ -352,6 +362,8 @@ class TestCommand:
     def test_the_student_is_one_network_without_out_of_fold_maps(self, distilled):
         run_members = RunMembers.of(distilled)
         assert run_members.splits("small") == ["validation", "test"]
+        staleness = Staleness(run_members, run_experiment(distilled))
+        assert staleness.splits("small") == ["validation", "test"]
         assert not distilled.model("small", 1).exists()
         meter = CostMeter(run_members, run_experiment(distilled), "validation", silent)
         one = meter.measure("small_argmax").milliseconds

@@ -26,7 +26,7 @@ from sqlalchemy import Engine, event
 
 from ensemble.cli import run_command as ens
 from ensemble.pipeline.data.prepare import read_folds
-from ensemble.pipeline.run.experiment import read_experiment
+from ensemble.pipeline.run.experiment import Experiment, read_experiment
 from ensemble.pipeline.search import plots, recipe_search
 from ensemble.pipeline.search import trials as trial_module
 from ensemble.pipeline.search.held_out import searched_experiment
@@ -724,3 +724,14 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_an_experiment_file_replaces_data_and_folds_and_keeps_the_runs_members(tmp_path):
+    run, file = Run(tmp_path / "run"), tmp_path / "other.yaml"
+    run.path.mkdir()
+    Experiment(data="sample", members={"one": {}}, folds=3).write(run.experiment)
+    file.write_text("data: other.npz\nfolds: 4\nseed: 5\nmembers: {two: {}}\n")
+    given = {"data": None, "validation": None, "experiment": file, "folds": None}
+    read = searched_experiment(run, **given, seed=7)
+    assert (Path(read.data).name, read.folds, read.seed) == ("other.npz", 4, 7)
+    assert list(read.members) == ["one"]
