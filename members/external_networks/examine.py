@@ -67,6 +67,9 @@ ORDER_GAIN = 0.02
 """Of the agreement with the masks, by which the other order of colours must be higher to be asked
 for."""
 
+RANGE_GAIN = 0.05
+"""Of the same, by which pixels of another range must be better to doubt the one that is said."""
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -175,7 +178,8 @@ class _Examination:
         update = {name: getattr(meaning, name) for name in ("values", "order", "foreground")}
         network = self._network(reading.model_copy(update=update))
         notes = self._notes(network.reading, chosen, meaning)
-        return Examined(network, (*notes, self._shown(network)))
+        doubts = self._doubts(reading, chosen)
+        return Examined(network, (*notes, *doubts, self._shown(network)))
 
     def _frame(self) -> NetworkReading:
         """Return what the file says about its input."""
@@ -275,6 +279,33 @@ class _Examination:
         raise BadNetwork(
             f"its file does not say how pixels are scaled; say one of{how}: {', '.join(shown)}"
         )
+
+    def _doubts(self, reading: NetworkReading, chosen: InputReading) -> tuple[str, ...]:
+        """Say which other range of pixels agrees clearly better with the masks than that said."""
+        if self.said.input_range is None or self._known() is None:
+            return ()
+        others = possible_inputs(
+            self.said.model_copy(update={"input_range": None}),
+            str(self.data.images.dtype),
+            self._num_channels,
+            takes_bytes=self.runtime.input.dtype == "uint8",
+        )
+        matches = {one.words: self._agreement(one.apply(reading)) for one in [chosen, *others]}
+        scores = {
+            words: float(np.nan_to_num(match.plain))
+            for words, match in matches.items()
+            if match is not None
+        }
+        if not scores:
+            return ()
+        own, best = scores.get(chosen.words, 0.0), max(scores, key=lambda words: scores[words])
+        if scores[best] <= own + RANGE_GAIN:
+            return ()
+        doubt = (
+            f"warning: with '{best}' it agrees with the masks in {scores[best]:.2f} of each class's"
+            f" pixels, as said in {own:.2f}"
+        )
+        return (doubt,)
 
     def _agreement(self, reading: NetworkReading) -> LayoutMatch | None:
         """Return how well the network's labels agree with the masks; None where nothing tells."""

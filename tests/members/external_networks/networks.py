@@ -88,14 +88,19 @@ def save_onnx(
     last=False,
     dtype=TensorProto.FLOAT,
     external=False,
+    mean=0.0,
+    std=1.0,
 ):
     """Write the same network by hand: tracing takes seconds.
 
     Args:
+        mean: subtracted from the pixels that it is given.
+        std: by which they are divided after that.
         nodes: (operator, attributes) appended to the convolution.
         last: channels last, in and out.
     """
     weight, bias = logits_weights(channels, scale, order)
+    weight, bias = weight * std, bias + mean * weight[:, 0, 0, 0]
     sides = [shape[0], channels if shape[1] is None else shape[1], *shape[2:]]
     graph, name = [], "images"
     if dtype != TensorProto.FLOAT:

@@ -281,6 +281,22 @@ def test_the_scaling_that_agrees_best_is_listed_first_whatever_the_output(tmp_pa
     assert accuracy(examined(path, data, input_range="0..1"), data) > 0.99
 
 
+@pytest.mark.parametrize(
+    ("scale", "said", "better"),
+    [
+        (255.0, "0..255", None),
+        (1.0, "0..1", None),
+        (1.0, "0..255", "input_range: 0..1"),
+        (255.0, "0..1", "input_range: 0..255"),
+    ],
+)
+def test_a_range_of_pixels_that_agrees_worse_than_another_is_doubted(tmp_path, scale, said, better):
+    path = save_onnx(tmp_path / "net.onnx", scale=scale)
+    notes = " ".join(examined(path, input_range=said).notes)
+    assert (f"warning: with '{better}' it agrees with the masks in 1.00 " in notes) == bool(better)
+    assert ("warning" in notes) == bool(better)
+
+
 class TestWhatIsOpen:
     def test_scaling_stops_with_the_readings_and_their_agreement(self, tmp_path):
         path = save_onnx(tmp_path / "net.onnx", scale=1.0)
