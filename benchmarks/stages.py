@@ -70,7 +70,7 @@ def read_stages(path: Path) -> list[Stage]:
     """
     content = read_yaml(path, "a file of stages")
     try:
-        stages = [Stage(**entry) for entry in content]  # type: ignore[union-attr]
+        stages = [Stage(**entry) for entry in content]
     except TypeError as error:
         raise BadSpec(f"{path}: {error}; expected a list of name, candidate or network") from None
     for index, stage in enumerate(stages):

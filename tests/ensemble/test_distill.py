@@ -205,8 +205,8 @@ class TestNestedTeachers:
         base = run_experiment(run)
         new = recipe(trainer="distill(teacher=mean, nested=true)")
         more = base.model_copy(update={"members": {**base.members, "new": new, "next": recipe()}})
-        words = "needs the maps of bought, whose networks cannot be trained without a fold"
-        with pytest.raises(BadSpec, match=words):
+        refused = "needs the maps of bought, whose networks cannot be trained without a fold"
+        with pytest.raises(BadSpec, match=refused):
             train_members(run, more, workers=1, log=silent)
         assert not run.model("next", 0).exists()
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -238,6 +239,7 @@ def test_a_split_without_masks_tells_how_many_labels_are_equal_alone(
     shutil.rmtree(copy.labels(CANDIDATE, "validation"))
     examined = examine(copy, package, exported)
     assert (examined.split, examined.images, examined.score) == ("test", 5, None)
+    assert examined.equal is not None
     assert examined.equal > 0.99
     shutil.rmtree(copy.labels(CANDIDATE, "test"))
     assert examine(copy, package, exported).split is None
@@ -266,7 +268,7 @@ def package(run, tmp_path_factory):
 )
 def test_a_part_that_a_graph_cannot_hold_is_named(package, keys, words):
     members = dict(package.manifest.members)
-    changes = {"members": members}
+    changes: dict[str, Any] = {"members": members}
     if keys is None:
         members["one"] = NetworkDescription(file="net.onnx")
     elif keys == "open":
