@@ -28,8 +28,8 @@ class ClassGain:
     interval: Interval | None
 
     @property
-    def shown(self) -> bool:
-        """Whether the gain or the loss is shown: its interval excludes 0."""
+    def significant(self) -> bool:
+        """Whether the interval of the gain or loss excludes 0."""
         return self.interval is not None and (self.interval.low > 0 or self.interval.high < 0)
 
 

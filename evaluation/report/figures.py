@@ -32,6 +32,7 @@ from evaluation.report.svg import (
     rows_from,
     series,
     shorten_middle,
+    wrapped,
 )
 
 Cell: TypeAlias = str | Number | None
@@ -52,7 +53,7 @@ CELL_PX, TURNED = 34, 0.77
 HIDDEN_BELOW = 0.005
 """Shares that would be written as 0 are left out of a matrix."""
 
-PANELS, PANEL_PX = 3, 110
+PANELS, PANEL_PX, LINE_PX = 3, 110, 14
 BROAD_PX = 1.25 * WIDTH
 """Figures that are wider take a whole row of the page."""
 
@@ -79,7 +80,7 @@ class Estimate(NamedTuple):
     high: Number = math.nan
 
     @property
-    def shown(self) -> bool:
+    def significant(self) -> bool:
         """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
@@ -201,7 +202,7 @@ def dot_rows(
             style = {"class_": "s0" if one.value >= 0 else "s1"} if signed else series(index)
             heading = f"{row}, {column}" if names else row
             tip = f"{heading}: {one.words('+' if signed else '')}"
-            parts.append(_mark(one, x, y + offset, one.shown or not signed, style, tip))
+            parts.append(_mark(one, x, y + offset, one.significant or not signed, style, tip))
     heads = [f"{c} {part}".strip() for c in columns for part in ("", "low", "high")]
     body: Table = [
         [row, *(number for column in columns.values() for number in column[k])]
@@ -290,8 +291,11 @@ def training_curves(members: Mapping[str, Sequence[Training]], metric: str) -> D
     everything = [one for folds in members.values() for one in folds]
     folds = sorted({one.fold for one in everything})
     names = [f"fold {fold}" for fold in folds]
-    top, parts = legend_height(names) + 26, [legend(names, 10)]
-    pitch, width = PANEL_PX + 46, (WIDTH - 40) / PANELS
+    width = (WIDTH - 40) / PANELS
+    headings = {name: wrapped(name, int(width / CHARACTER_PX) - 1) for name in members}
+    room = LINE_PX * max(len(lines) for lines in headings.values())
+    top, parts = legend_height(names) + 12 + room, [legend(names, 10)]
+    pitch = PANEL_PX + 32 + room
     scores = [score for one in everything for score in one.scores]
     epochs = [epoch for one in everything for epoch in one.epochs]
     for index, (name, trainings) in enumerate(members.items()):
@@ -299,9 +303,10 @@ def training_curves(members: Mapping[str, Sequence[Training]], metric: str) -> D
         x = Scale.around([*epochs, 1], left + 6, left + width - 8)
         y = Scale.around(scores, above + PANEL_PX, above, at_least=SMALLEST_RANGE)
         parts.append(_panel_axes(x, y, first=index % PANELS == 0))
-        parts.append(
-            label(x.start, above - 12, shorten_middle(name, int(width / CHARACTER_PX) - 1))
-        )
+        lines = headings[name]
+        for place, words in enumerate(lines):
+            y_of_line = above - 12 - LINE_PX * (len(lines) - 1 - place)
+            parts.append(label(x.start, y_of_line, words))
         parts += [_training(name, one, x, y, series(folds.index(one.fold))) for one in trainings]
     rows = -(-len(members) // PANELS)
     height = top + pitch * rows + 4

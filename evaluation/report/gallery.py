@@ -159,6 +159,7 @@ class Gallery:
         source: whose uncertainty is shown.
         uncertainty: 0 to 1 per pixel, (row, col) each.
         filters: the first is shown at first.
+        note: a sentence on filters that are absent.
     """
 
     ids: Sequence[str]
@@ -168,6 +169,7 @@ class Gallery:
     source: str
     uncertainty: Stack
     filters: Sequence[ImageFilter]
+    note: str = ""
 
     def to_dict(self, classes: Classes) -> dict[str, Any]:
         """Return JSON values for the page's script, of as many images as fit in `MAX_BYTES`."""

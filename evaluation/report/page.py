@@ -27,18 +27,22 @@ SCRIPTS = ("tips.js", "table.js", "figures.js", "gallery.js")
 
 
 class TableCell(NamedTuple):
-    """The text of a cell, the value it is sorted by (empty if missing), and a drawing beside it."""
+    """The text of a cell, the value it is sorted by (empty if missing), and a drawing beside it.
+
+    `note` is small text below the first cell of a row.
+    """
 
     text: str
     value: str | float = ""
     svg: str = ""
     badges: tuple[str, ...] = ()
+    note: str = ""
 
 
 class TableColumn(NamedTuple):
     """A column: its heading, what it holds, whether it is shown at first, and its group.
 
-    `svg` is drawn below the heading.
+    `svg` is drawn below the heading; `ascending` is how the first click sorts.
     """
 
     head: str
@@ -46,6 +50,7 @@ class TableColumn(NamedTuple):
     shown: bool = True
     group: str = "columns"
     svg: str = ""
+    ascending: bool = False
 
 
 class TableRow(NamedTuple):

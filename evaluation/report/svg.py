@@ -133,6 +133,21 @@ def shorten_middle(words: str, characters: int) -> str:
     return f"{words[:half]}…{words[1 - half :]}" if half > 1 else f"{words[:half]}…"
 
 
+def wrapped(words: str, characters: int) -> list[str]:
+    """Break a name that is too long into two lines, after a sign between its parts where one is.
+
+    Examples:
+        >>> wrapped("specialists-big_rock", 17), wrapped("unet", 17)
+        (['specialists-', 'big_rock'], ['unet'])
+    """
+    if len(words) <= characters:
+        return [words]
+    ends = [k for k in range(1, characters + 1) if words[k - 1] in "-_."]
+    fitting = [k for k in ends if len(words) - k <= characters]
+    end = min(fitting) if fitting else max(ends, default=characters)
+    return [words[:end], shorten_middle(words[end:], characters)]
+
+
 @dataclass(frozen=True)
 class Scale:
     """A linear or logarithmic way from values to pixels; `whole` has whole numbers as ticks."""

@@ -1,12 +1,14 @@
 "use strict";
 // Tables: sorted by a click on a heading (missing values stay last), filtered, columns chosen.
+// A table that is wider than its window says so, with a shadow while there is more at its right.
 for (const tool of document.querySelectorAll(".table-tool")) {
   const table = tool.querySelector("table"), body = table.tBodies[0];
   const heads = [...table.tHead.rows[0].cells], rows = [...body.rows];
   const find = tool.querySelector("[data-part=find]"), tags = [...tool.querySelectorAll("[data-tag]")];
 
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
-    const ascending = head.getAttribute("aria-sort") === "descending";
+    const before = head.getAttribute("aria-sort");
+    const ascending = before ? before === "descending" : "ascending" in head.querySelector("button").dataset;
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", ascending ? "ascending" : "descending");
     const key = (row) => row.cells[column].dataset.value;
@@ -31,6 +33,16 @@ for (const tool of document.querySelectorAll(".table-tool")) {
   };
   [find, ...tags].forEach((input) => input.addEventListener("input", filter));
   filter();
+
+  const wide = tool.querySelector(".wide"), more = tool.querySelector("[data-part=more]");
+  const hint = () => {
+    const hidden = wide.scrollWidth - wide.clientWidth;
+    more.hidden = hidden <= 1;
+    wide.classList.toggle("more", hidden - wide.scrollLeft > 1);
+  };
+  wide.addEventListener("scroll", hint, { passive: true });
+  const resized = new ResizeObserver(hint);
+  for (const watched of [wide, table]) resized.observe(watched);
 
   const boxes = [...tool.querySelectorAll("[data-column]")];
   const choose = (chosen) => {

@@ -75,6 +75,7 @@ def gallery(classes, *, images=9, prefix="image"):
             ),
             ImageFilter(f"Class {classes.names[1]}", "Wrong about it.", [(k, "") for k in (4, 3)]),
         ],
+        note="Not offered: broken by the fusion.",
     )
 
 
@@ -91,7 +92,7 @@ def page_of(classes: Classes, *, count=6, title="a run") -> Page:
     assert cost is not None
     return Page(
         title=title,
-        facts=headline(board, row, classes, IMAGES, changes),
+        facts=headline(board, row, classes, IMAGES, changes, ""),
         sections=[
             Section("board", "Leaderboard", leaderboard_table(board), notes=table_notes(board)),
             Section(

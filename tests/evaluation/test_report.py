@@ -57,7 +57,7 @@ from evaluation.report.page import (
     write_figures,
     write_page,
 )
-from evaluation.report.svg import Scale, shorten_middle, standalone
+from evaluation.report.svg import Scale, shorten_middle, standalone, wrapped
 from tests.evaluation.report_pages import gallery
 
 NASTY = '</script><script>alert("x")</script><img src=x onerror=alert(1)>'
@@ -325,7 +325,7 @@ def test_rows_of_the_numbers_are_what_is_drawn():
     assert "a: +.100 (+.050 to +.150)" in tips
 
 
-def test_only_what_is_shown_is_filled():
+def test_only_what_is_significant_is_filled():
     circles = [c.attrib["fill"] for c in ET.fromstring(FIGURES["gains"]().svg).iter(f"{SVG}circle")]
     assert circles == ["currentColor", "var(--paper)"]
 
@@ -423,3 +423,19 @@ def test_a_shortened_name_is_no_longer_than_asked_and_keeps_its_ends(characters)
     assert len(short) <= max(characters, 2)
     assert short[0] == "p"
     assert characters < 5 or short[-1] == "d"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [
+        ("unet", ["unet"]),
+        ("specialists-background", ["specialists-", "background"]),
+        ("abc.defghijklmnopqrstuvwxyz_0123456789", ["abc.", "defghijk…3456789"]),
+        ("a" * 17 + "b" * 5, ["a" * 17, "b" * 5]),
+    ],
+)
+def test_the_name_of_a_panel_is_broken_between_its_parts(name, lines):
+    assert wrapped(name, 17) == lines
+    drawn = training_curves({name: [Training(0, [1.0], [0.5], None)], "b": []}, "mIoU").svg
+    texts = texts_of(ET.fromstring(drawn))
+    assert texts[texts.index(lines[0]) :][: len(lines)] == lines

@@ -146,10 +146,36 @@ class TestTables:
     def test_a_click_sorts_by_values_and_another_the_other_way(self, tab):
         heading = tab.locator("[data-table=leaderboard] th button", has_text="ms/image")
         heading.click()
-        falling = names(tab)
+        rising = names(tab)
         heading.click()
-        assert names(tab) == falling[::-1]
-        assert falling[0].startswith("a_long_fusion_name_5")
+        assert names(tab) == rising[::-1]
+        assert rising[-1].startswith("a_long_fusion_name_5")
+
+    def test_the_first_click_on_a_score_shows_the_highest(self, tab):
+        tab.locator("[data-table=leaderboard] th button", has_text="mIoU").first.click()
+        values = tab.locator("[data-table=leaderboard] tbody td:nth-child(2)").evaluate_all(
+            "cells => cells.map((cell) => Number(cell.dataset.value))"
+        )
+        assert values == sorted(values, reverse=True)
+
+    def test_the_csv_of_a_filtered_table_holds_all_rows_and_says_so(self, tab, tmp_path):
+        tool = tab.locator("[data-table=leaderboard]")
+        tool.locator("[data-tag=member]").check()
+        with tab.expect_download() as download:
+            tool.get_by_text("CSV, all rows").click()
+        download.value.save_as(tmp_path / "csv")
+        assert len((tmp_path / "csv").read_text().splitlines()) == 1 + 6
+
+    def test_a_table_wider_than_its_window_says_that_it_scrolls(self, open_page):
+        for width, wider in ((390, True), (1300, False)):
+            tab = open_page(width=width)
+            tool = tab.locator("[data-table=leaderboard]")
+            wide = tool.locator(".wide")
+            assert tool.locator("[data-part=more]").is_visible() == wider
+            assert ("more" in wide.get_attribute("class").split()) == wider
+            wide.evaluate("element => { element.scrollLeft = element.scrollWidth; }")
+            tab.wait_for_function("!document.querySelector('[data-table=leaderboard] .wide.more')")
+            assert tool.locator("[data-part=more]").is_visible() == wider
 
     def test_missing_values_stay_last(self, tab):
         heading = tab.locator("[data-table=leaderboard] th button", has_text="gap to the chosen")
@@ -223,6 +249,9 @@ class TestFigures:
 
 
 class TestTheGallery:
+    def test_filters_that_are_absent_are_named(self, tab):
+        assert tab.locator("#viewer").get_by_text("Not offered: broken by the fusion.").is_visible()
+
     def test_keys_go_through_images_and_stages(self, tab):
         tab.focus("#viewer")
         assert tab.locator(PART("stage")).input_value() == "2"

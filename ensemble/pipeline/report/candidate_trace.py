@@ -13,7 +13,7 @@ from ensemble.pipeline.candidates.probabilities import open_probabilities
 from ensemble.pipeline.run.open_run import RunMembers, run_experiment
 from evaluation.core.arrays import argmax
 from evaluation.core.blocks import blocks, map_blocks
-from evaluation.core.ragged import Stack
+from evaluation.core.ragged import Extent, Stack
 from evaluation.core.types import Array
 from evaluation.report.gallery import Layer
 from members.data.dataset import DataSet
@@ -96,9 +96,13 @@ class CandidateTrace:
 
     def predictions(self) -> Iterator[tuple[slice, Array]]:
         """Yield (block, labels) of all members, then the fusion: (reader, image, row, col)."""
+        return predicted_labels(self.readers, self.data.extent)
 
-        def read(block: slice) -> Array:
-            return np.stack([argmax(reader.read(block)) for reader in self.readers])
 
-        extent = self.data.extent
-        yield from zip(blocks(extent), map_blocks(read, extent), strict=True)
+def predicted_labels(readers: Sequence[MapReader], extent: Extent) -> Iterator[tuple[slice, Array]]:
+    """Yield (block, labels) of the most probable classes: (reader, image, row, col)."""
+
+    def read(block: slice) -> Array:
+        return np.stack([argmax(reader.read(block)) for reader in readers])
+
+    yield from zip(blocks(extent), map_blocks(read, extent), strict=True)

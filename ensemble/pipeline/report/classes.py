@@ -45,7 +45,8 @@ SMALLEST_MOVE = 0.0005
 
 GAIN_NOTE = (
     "gain: the class's score for the candidate minus that for the best single member; intervals are"
-    " paired over groups of images, and those of all classes together hold at 95 %."
+    " paired over groups of images, and those of all classes together hold at 95 %. A change is"
+    " significant if its interval excludes 0."
 )
 PAYS_NOTE = (
     "pays for: of the pixels that a class lost (right for the best single member, no longer for the"
@@ -138,7 +139,7 @@ def class_table(
     gains = [estimate(change.gain.gain, change.gain.interval) for change in changes]
     scale = estimates_scale(gains, *FOREST_PX, zero=True)
     columns = [
-        TableColumn("class", "a scored class"),
+        TableColumn("class", "a scored class", ascending=True),
         TableColumn("pixels", "share of the scored pixels"),
         TableColumn(path[0].name, f"{score} of the best single member"),
         TableColumn(path[-1].name, f"{score} of the candidate"),
@@ -149,7 +150,7 @@ def class_table(
     ]
     rows = []
     for change, gain in zip(changes, gains, strict=True):
-        drawn = interval_cell(gain, scale, reference=0.0, filled=gain.shown)
+        drawn = interval_cell(gain, scale, reference=0.0, filled=gain.significant)
         interval = change.gain.interval
         ends = "" if interval is None else f" ({format_interval(interval, '+')})"
         text = f"{format_decimal(gain.value, '+')}{ends}"
@@ -163,7 +164,7 @@ def class_table(
             TableCell(f"{name} {share:.1%}" if share else name, share or ""),
         ]
         rows.append(TableRow(cells, tags=_tags(change.gain)))
-    filters = (("loses", "lose"), ("gains", "gain"), ("shown", "shown"))
+    filters = (("loses", "lose"), ("gains", "gain"), ("significant", "significant"))
     return HtmlTable("classes", columns, rows, filters)
 
 
@@ -172,7 +173,7 @@ def _number(value: float) -> TableCell:
 
 
 def _tags(gain: ClassGain) -> tuple[str, ...]:
-    tags = {"loses": gain.gain < 0, "gains": gain.gain > 0, "shown": gain.shown}
+    tags = {"loses": gain.gain < 0, "gains": gain.gain > 0, "significant": gain.significant}
     return tuple(tag for tag, has in tags.items() if has)
 
 
@@ -181,12 +182,12 @@ def gains_figure(changes: Sequence[ClassChange], path: Sequence[ScoredStage]) ->
     ordered = sorted(changes, key=lambda change: -np.nan_to_num(change.gain.gain))
     known = [change for change in ordered if not np.isnan(change.gain.gain)]
     losers = [change.name for change in known if change.gain.gain < 0]
-    shown = [change for change in known if change.gain.shown]
+    significant = [change for change in known if change.gain.significant]
     title = f"{len(known) - len(losers)} of {len(known)} classes gain"
     if losers:
         title += f", {losers[-1]} loses most"
     if any(change.gain.interval for change in known):
-        title += f"; {format_count(len(shown), 'change')} shown"
+        title += f"; {format_count(len(significant), 'change')} significant"
     values = [change.gain.gain for change in ordered]
     picked = sorted(shown_classes(values)) if len(ordered) > MANY_CLASSES else range(len(ordered))
     drawn = [ordered[k] for k in picked]
@@ -201,7 +202,10 @@ def gains_figure(changes: Sequence[ClassChange], path: Sequence[ScoredStage]) ->
         signed=True,
     )
     of_many = f" (of {len(ordered)} the extremes)" if len(drawn) < len(ordered) else ""
-    caption = f"A filled dot is a change that is shown: its interval excludes 0{of_many}."
+    caption = (
+        "A filled dot is a significant change: its interval excludes 0. The intervals of all"
+        f" classes hold together at 95 %{of_many}."
+    )
     table: Table = [["class", "gain", "low", "high"]]
     table += [[c.name, *estimate(c.gain.gain, c.gain.interval)] for c in ordered]
     return Figure("class-gains", title, caption, drawing, table)

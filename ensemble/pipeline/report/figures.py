@@ -21,6 +21,7 @@ from evaluation.core.run_folder import Run
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Array
 from evaluation.formatting import format_decimal
+from evaluation.intervals import LEVEL
 from evaluation.reliability import Reliability, expected_calibration_error, reliability
 from evaluation.report.figures import (
     Estimate,
@@ -40,6 +41,11 @@ CURVE_COLUMN, LOSS_COLUMN = "holdout_miou", "holdout_loss"
 BEST_IS_KEPT = ("supervised", "adversarial")
 """Trainers that keep the weights of the epoch with the best holdout score of all."""
 
+SPECIALIST_CURVES = (
+    " Specialists show the mean IoU of two classes, their own and all others together: .5 or less"
+    " while their class is never predicted, so their heights do not compare with other members'."
+)
+
 
 def reliability_figure(run_members: RunMembers, trace: CandidateTrace, split: str) -> Figure:
     """Plot accuracy against confidence of the reference member and of the source.
@@ -56,13 +62,23 @@ def reliability_figure(run_members: RunMembers, trace: CandidateTrace, split: st
     if pixels:
         over = float((confidence - correct) / pixels)
         sure = "over-confident" if over > 0 else "under-confident"
-        errors = [f"{expected_calibration_error(one):.3f} ({n})" for n, one in sums.items()]
+        errors = [
+            f"{format_decimal(expected_calibration_error(one))} ({n})" for n, one in sums.items()
+        ]
         title = (
-            f"{trace.source} is {sure} by {abs(over):.1%}; calibration error {', '.join(errors)}"
+            f"{trace.source} is {sure} by {format_decimal(abs(over))}; calibration error"
+            f" {', '.join(errors)}"
+        )
+    classes = trace.data.classes
+    renormalised = ""
+    if classes.ignore is not None:
+        renormalised = (
+            f" The probability of {classes.names[classes.ignore]}, which is ignored, is removed"
+            " first and the others are renormalised to sum to 1."
         )
     caption = (
         "Below the diagonal, pixels are predicted with more confidence than they are correct; the"
-        " expected calibration error is the mean distance from it."
+        " expected calibration error (ECE) is the mean distance from it, 0 to 1." + renormalised
     )
     return Figure("reliability", title, caption, reliability_diagram(sums))
 
@@ -93,6 +109,8 @@ def curves_figure(run_members: RunMembers) -> Figure | None:
         f"{metric[0].upper()}{metric[1:]} after each epoch, a line per fold; the large dot is the"
         " epoch whose weights were kept."
     )
+    if any(member.name in members for member in run_members.members if member.label is not None):
+        caption += SPECIALIST_CURVES
     return Figure("training", title, caption, training_curves(members, metric))
 
 
@@ -159,8 +177,11 @@ def _worth_figure(worth: Mapping[str, Estimate], metric: str) -> Figure:
     best, added = ordered[0], [name for name in ordered if worth[name].low > 0]
     title = f"{best} adds most, {format_decimal(worth[best].value, '+')}"
     if not math.isnan(worth[best].low):
-        title += f"; {len(added)} of {len(ordered)} members are shown to add something"
-    caption = "What the mean of all members would lose without each; a filled dot is shown."
+        title += f"; {len(added)} of {len(ordered)} members with a significant gain"
+    caption = (
+        "What the mean of all members would lose without each; a filled dot is significant: its"
+        f" interval, at {100 * LEVEL:g} % each, excludes 0."
+    )
     drawing = dot_rows(
         "worth of the members",
         ordered,

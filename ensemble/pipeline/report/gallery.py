@@ -1,12 +1,12 @@
 """Which images deserve a look: worst, improved, broken, disputed, likely label errors, a class."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from ensemble.pipeline.report.candidate_trace import CandidateTrace
+from ensemble.pipeline.report.candidate_trace import CandidateTrace, predicted_labels
 from evaluation.core.arrays import evenly_spaced
 from evaluation.core.blocks import blocks
 from evaluation.core.classes import UNLABELLED, Classes
@@ -14,6 +14,7 @@ from evaluation.core.ragged import Stack
 from evaluation.core.types import Array, Counts
 from evaluation.report.gallery import ImageFilter
 from members.data.dataset import DataSet
+from members.maps import MapReader
 
 FILTER_LENGTH, CLASS_LENGTH = 12, 3
 """Images that a filter shows, and those that each class adds to the page."""
@@ -28,12 +29,14 @@ WORST, LABEL = "Worst", "Likely label errors"
 IMPROVED, BROKEN_BY_CHAIN = "Most improved", "Most broken by post-processing"
 DISPUTED, BROKEN = "Most disputed", "Broken by the fusion"
 EVERY, OF_CLASS = "Evenly spaced", "Class {}"
+MEMBERS = "Members (of the candidate; for a single member, all of the run)"
+RANKED = "Ranked by the share of all pixels, so that an image with few scored pixels ranks low."
 TEXTS = {
-    WORST: "The largest share of wrong pixels, after the candidate's post-processing.",
+    WORST: "Most pixels are wrong, after the candidate's post-processing.",
     IMPROVED: "Wrong for the best single member, and right for the candidate.",
     BROKEN_BY_CHAIN: "Right before the candidate's post-processing, and wrong after it.",
-    DISPUTED: "Members disagree most: votes for other classes than the most frequent one.",
-    LABEL: "All members predict the same class, and the label says another.",
+    DISPUTED: f"{MEMBERS} disagree most: votes for other classes than the most frequent one.",
+    LABEL: f"{MEMBERS} all predict the same class, and the label says another.",
     BROKEN: "The best single member is right, and the fusion is wrong.",
 }
 NOTES = {
@@ -61,20 +64,23 @@ class ImageReview:
     Args:
         indices: of the images in the split, the first of each filter first, none twice.
         filters: by the number of an image among `indices`.
+        absent: names of the filters that do not apply to the candidate.
     """
 
     indices: tuple[int, ...]
     filters: tuple[ImageFilter, ...]
+    absent: tuple[str, ...] = ()
 
 
-def arrange(shares: Shares, class_shares: Shares, images: int) -> ImageReview:
+def arrange(shares: Shares, class_shares: Shares, scored: PerImage) -> ImageReview:
     """Choose the images of the page, and arrange them by filter.
 
     Args:
         shares: of the filters that add their first images.
         class_shares: the share of each image's pixels that are wrong about a class, by its name.
-        images: number of images of the split.
+        scored: the share of each image's pixels that are scored.
     """
+    images = len(scored)
     tops = [top_indices(share, FILTER_LENGTH) for share in shares.values()]
     if len(class_shares) <= MANY_FILTERS:
         tops += [top_indices(share, CLASS_LENGTH) for share in class_shares.values()]
@@ -83,7 +89,14 @@ def arrange(shares: Shares, class_shares: Shares, images: int) -> ImageReview:
     mixed = [top[k] for k in range(longest) for top in tops if k < len(top)]
     indices = tuple(dict.fromkeys(mixed))
     filters = [
-        _filter(name, TEXTS[name], NOTES[name], share, top_indices(share, FILTER_LENGTH), indices)
+        _filter(
+            name,
+            f"{TEXTS[name]} {RANKED}",
+            NOTES[name],
+            (share, scored),
+            top_indices(share, FILTER_LENGTH),
+            indices,
+        )
         for name, share in shares.items()
     ]
     filters += [
@@ -91,7 +104,7 @@ def arrange(shares: Shares, class_shares: Shares, images: int) -> ImageReview:
             OF_CLASS.format(name),
             f"Of the images on this page, those with most pixels wrongly {name} or wrongly not.",
             f"wrong about {name}",
-            share,
+            (share, scored),
             [k for k in top_indices(share, images) if k in indices],
             indices,
         )
@@ -103,19 +116,35 @@ def arrange(shares: Shares, class_shares: Shares, images: int) -> ImageReview:
 
 
 def _filter(
-    name: str, text: str, note: str, share: PerImage, top: Sequence[int], indices: Sequence[int]
+    name: str,
+    text: str,
+    note: str,
+    shares: tuple[PerImage, PerImage],
+    top: Sequence[int],
+    indices: Sequence[int],
 ) -> ImageFilter:
-    shown = [(indices.index(k), f"{share[k]:.1%} of its pixels {note}") for k in top]
-    return ImageFilter(name, text, shown)
+    """Return a filter whose notes tell the share of all pixels, and that of the scored ones."""
+    share, scored = shares
+    images = []
+    for k in top:
+        words = f"{share[k]:.1%} of all its pixels {note}"
+        if scored[k] < 1:
+            words += f" ({share[k] / scored[k]:.1%} of the scored ones)"
+        images.append((indices.index(k), words))
+    return ImageFilter(name, text, images)
 
 
-def review_images(trace: CandidateTrace, labels: Stack, counts: Counts) -> ImageReview:
+def review_images(
+    trace: CandidateTrace, labels: Stack, counts: Counts, members: Sequence[MapReader] = ()
+) -> ImageReview:
     """Measure every image by all criteria that apply to the candidate.
 
     Args:
         trace: the candidate's stages.
         labels: of the candidate, (image, row, col).
         counts: of the candidate.
+        members: maps of all members of the run, which tell of a single member's images where
+            members disagree with one another or with the labels.
     """
     names = []
     if trace.reference_index is not None and len(trace.readers) + len(trace.chain.specs) > 1:
@@ -127,8 +156,22 @@ def review_images(trace: CandidateTrace, labels: Stack, counts: Counts) -> Image
     if trace.fused and trace.reference_index is not None:
         names.append(BROKEN)
     shares = {WORST: wrong_shares(labels, trace.data), **stage_shares(trace, names, labels)}
+    if len(trace.members) == 1 and len(members) > 1:
+        shares |= member_shares(members, trace.data)
     wrong = class_shares(counts, trace.data)
-    return arrange(shares, wrong, len(trace.data))
+    absent = tuple(name for name in TEXTS if name not in shares)
+    return replace(arrange(shares, wrong, scored_shares(trace.data)), absent=absent)
+
+
+def absent_filters(review: ImageReview, candidate: str) -> str:
+    """Return a sentence on the filters that do not apply to a candidate; empty if all do."""
+    if not review.absent:
+        return ""
+    names = ", ".join(name.lower() for name in review.absent)
+    return (
+        f"Not offered for {candidate}: {names}. They need several members, a fusion of the best"
+        " single one, or post-processing; `ens report --candidate NAME` explains another candidate."
+    )
 
 
 def class_shares(counts: Counts, data: DataSet) -> dict[str, PerImage]:
@@ -163,6 +206,24 @@ def wrong_shares(labels: Stack, data: DataSet) -> PerImage:
     return shares
 
 
+def scored_shares(data: DataSet) -> PerImage:
+    """Return the share of each image's pixels that are scored."""
+    shares = np.zeros(len(data))
+    target = data.target()
+    for block in blocks(data.extent):
+        shares[block] = _scored_share(np.ones(target[block].shape, bool), data, block)
+    return shares
+
+
+def member_shares(members: Sequence[MapReader], data: DataSet) -> dict[str, PerImage]:
+    """Measure every image by the predictions of members alone: DISPUTED and LABEL."""
+    shares = {name: np.zeros(len(data)) for name in (DISPUTED, LABEL)}
+    for block, labels in predicted_labels(members, data.extent):
+        for name, share in shares.items():
+            share[block] = _scored_share(_of_members(name, labels, data, block), data, block)
+    return shares
+
+
 def stage_shares(
     trace: CandidateTrace, names: Sequence[str], final: Stack | None = None
 ) -> dict[str, PerImage]:
@@ -192,15 +253,9 @@ def top_indices(shares: PerImage, count: int) -> list[int]:
 def _criterion(name: str, trace: CandidateTrace, labels: Array, last: Array, block: slice) -> Array:
     """Return a number from 0 to 1 for each pixel."""
     members = labels[: len(trace.members)]
-    if name == DISPUTED:
-        votes = [(members == label).sum(axis=0) for label in range(len(trace.data.classes))]
-        minority: Array = 1 - np.max(votes, axis=0) / len(members)
-        return minority
+    if name in (DISPUTED, LABEL):
+        return _of_members(name, members, trace.data, block)
     target = np.asarray(trace.data.target()[block])
-    if name == LABEL:
-        contradicted: Array = (members == members[0]).all(axis=0)
-        contradicted &= (members[0] != target) & (members[0] != trace.data.classes.ignore)
-        return contradicted
     if name == BROKEN_BY_CHAIN:
         broken: Array = (labels[-1] == target) & (last != target)
         return broken
@@ -210,6 +265,18 @@ def _criterion(name: str, trace: CandidateTrace, labels: Array, last: Array, blo
         return improved
     lost: Array = (reference == target) & (labels[-1] != target)
     return lost
+
+
+def _of_members(name: str, members: Array, data: DataSet, block: slice) -> Array:
+    """Return a number from 0 to 1 for each pixel, for DISPUTED or LABEL."""
+    if name == DISPUTED:
+        votes = [(members == label).sum(axis=0) for label in range(len(data.classes))]
+        minority: Array = 1 - np.max(votes, axis=0) / len(members)
+        return minority
+    target = np.asarray(data.target()[block])
+    contradicted: Array = (members == members[0]).all(axis=0)
+    contradicted &= (members[0] != target) & (members[0] != data.classes.ignore)
+    return contradicted
 
 
 def _scored_share(marked: Array, data: DataSet, block: slice) -> PerImage:

@@ -3,14 +3,19 @@
 import math
 from collections.abc import Sequence
 
-from ensemble.pipeline.report.classes import ClassChange
+from ensemble.pipeline.report.classes import ClassChange, class_score
 from evaluation.core.classes import Classes
 from evaluation.core.errors import format_count
 from evaluation.core.run_folder import OOF
 from evaluation.formatting import format_decimal, format_interval
+from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
+from evaluation.leaderboard_notes import COVERAGE
 from evaluation.report.page import Fact
 from evaluation.run_metric import metric_label
+
+FEW_GROUPS = min(COVERAGE)
+"""With fewer groups, nobody has measured how often the intervals hold."""
 
 
 def headline(
@@ -19,6 +24,7 @@ def headline(
     classes: Classes,
     images: int,
     changes: Sequence[ClassChange],
+    networks: str,
 ) -> list[Fact]:
     """Return the statements of the first screen, a sentence each.
 
@@ -28,14 +34,15 @@ def headline(
         classes: of the run.
         images: number of images of the split.
         changes: of each class from the best single member to the candidate; empty if it is one.
+        networks: words for the networks of the candidate's members; empty if not known.
     """
     return [
         _compared(board, classes, images),
         _explained(board, row),
         _gain(board, row),
         _set(board),
-        *([_classes(changes, board)] if changes else []),
-        _cost(board, row),
+        _classes(changes, board, row),
+        _cost(board, row, networks),
     ]
 
 
@@ -43,12 +50,13 @@ def _compared(board: Leaderboard, classes: Classes, images: int) -> Fact:
     scored = f"{len(classes.scored)} classes"
     ignored = "" if classes.ignore is None else f", {classes.names[classes.ignore]} ignored"
     count = format_count(len(board.rows), "candidate")
-    return Fact(
-        "Compared",
-        f"{count} on {images:,} images",
+    words = (
         f"By {metric_label(board.protocol)} over {scored}{ignored}, on {board.split}, whose images"
-        f" come from {format_count(board.groups, 'group')}.",
+        f" come from {format_count(board.groups, 'group')}."
     )
+    if 1 < board.groups < FEW_GROUPS:
+        words += f" With fewer than {FEW_GROUPS} groups, all intervals are to be trusted less."
+    return Fact("Compared", f"{count} on {images:,} images", words)
 
 
 def _explained(board: Leaderboard, row: LeaderboardRow) -> Fact:
@@ -58,7 +66,7 @@ def _explained(board: Leaderboard, row: LeaderboardRow) -> Fact:
     scores = f"it scores {score}{interval}{level}"
     head, sentence = "Chosen", f"Chosen on out-of-fold images; on {board.split} {scores}."
     if not row.chosen:
-        head, sentence = "Candidate shown", f"{scores[0].upper()}{scores[1:]}."
+        head, sentence = "Candidate explained", f"{scores[0].upper()}{scores[1:]}."
         if board.chosen:
             sentence = f"{sentence[:-1]}; {board.chosen} is the chosen one."
     elif board.split == OOF:
@@ -77,17 +85,27 @@ def _gain(board: Leaderboard, row: LeaderboardRow) -> Fact:
     if row.gain_interval is None:
         words = f"Over {over}; all images are of one group, so it has no interval."
         return Fact(head, value, words)
-    interval = format_interval(row.gain_interval, "+")
+    interval = _with_level(row.gain_interval, board.level)
     if row.better and row.gain_interval.low > 0:
-        words = f"The gain over {over}, is shown: its interval, {interval}, excludes 0."
+        words = f"The gain over {over}, is significant: its interval, {interval}, excludes 0."
     elif row.better:
-        words = f"The gain over {over}, is shown by a step-down test ({interval})."
+        words = (
+            f"The gain over {over}, is significant by a step-down test at {100 * board.level:g} %"
+            f" for all candidates together; its interval alone is {interval}."
+        )
     elif row.gain_interval.high < 0:
-        words = f"A loss against {over}, is shown: its interval, {interval}, excludes 0."
+        words = f"The loss against {over}, is significant: its interval, {interval}, excludes 0."
     else:
-        words = f"A gain over {over}, is not shown: its interval, {interval}, holds 0."
-    shown = row.better or row.gain_interval.high < 0
-    return Fact(head, f"{value}, {'shown' if shown else 'not shown'}", words)
+        what = "loss against" if row.gain < 0 else "gain over"
+        words = f"The {what} {over}, is not significant: its interval, {interval}, holds 0."
+    significant = row.better or row.gain_interval.high < 0
+    return Fact(head, f"{value}, {'significant' if significant else 'not significant'}", words)
+
+
+def _with_level(interval: Interval, level: float) -> str:
+    """Write a difference's interval with its level, adjusted where it is above that of one."""
+    words = f"{format_interval(interval, '+')} at {100 * interval.level:.4g} %"
+    return f"{words} (adjusted for the number of candidates)" if interval.level > level else words
 
 
 def _set(board: Leaderboard) -> Fact:
@@ -99,20 +117,37 @@ def _set(board: Leaderboard) -> Fact:
         words = f"{first.name} is the highest, and one group of images tells no candidates apart."
         return Fact("May be best", first.name, words)
     lower = sum(row.verdict == "lower" for row in board.rows)
-    told = f"{lower} others are" if lower > 1 else "1 other is"
+    others = f"{lower} others are" if lower > 1 else "1 other is"
     words = f"{first.name} is the highest here"
     if len(names) > 1:
         words += ", and the others in the set cannot be distinguished from it"
     if lower:
-        words += f"; {told} shown to be lower"
+        words += f"; {others} significantly lower"
     count = format_count(len(board.rows), "candidate")
     return Fact("May be best", f"{len(names)} of {count}", f"{words}.")
 
 
-def _classes(changes: Sequence[ClassChange], board: Leaderboard) -> Fact:
+def _classes(changes: Sequence[ClassChange], board: Leaderboard, row: LeaderboardRow) -> Fact:
+    """Say which class suffers: the hardest, and where there are changes, those that lose."""
+    scores = {name: value for name, value in row.iou.items() if value is not None}
+    if not scores:
+        return Fact("Classes", "unknown", "No class can be scored.")
+    name = min(scores, key=scores.__getitem__)
+    interval = row.iou_intervals.get(name)
+    ends = f" ({format_interval(interval)} at {100 * board.level:g} %)" if interval else ""
+    hardest = (
+        f"{name} is the hardest class of {row.name}: {class_score(board.protocol)}"
+        f" {format_decimal(scores[name])}{ends}."
+    )
+    if not changes:
+        return Fact("Classes", f"{name} is hardest", hardest)
+    return _class_changes(changes, board, hardest)
+
+
+def _class_changes(changes: Sequence[ClassChange], board: Leaderboard, hardest: str) -> Fact:
     known = [change for change in changes if not math.isnan(change.gain.gain)]
     if not known:
-        return Fact("Classes", "unknown", "No class can be scored.")
+        return Fact("Classes", "unknown", f"No class can be compared. {hardest}")
     worst = min(known, key=lambda change: change.gain.gain)
     best = max(known, key=lambda change: change.gain.gain)
     losers = [change for change in known if change.gain.gain < 0]
@@ -121,16 +156,17 @@ def _classes(changes: Sequence[ClassChange], board: Leaderboard) -> Fact:
         words = f"{worst.name} gains least, {format_decimal(worst.gain.gain, '+')}"
     else:
         value = f"{worst.name} loses most"
-        shown = "shown" if worst.gain.shown else "not shown"
+        sure = "significant" if worst.gain.significant else "not significant"
         count = f"one of {len(losers)} that lose" if len(losers) > 1 else "the only one that loses"
-        words = f"{worst.name} changes by {format_decimal(worst.gain.gain, '+')} ({shown}), {count}"
+        words = f"{worst.name} changes by {format_decimal(worst.gain.gain, '+')} ({sure}), {count}"
     most = "gains most" if best.gain.gain >= 0 else "loses least"
     best_words = f"{best.name} {most}, {format_decimal(best.gain.gain, '+')}"
-    return Fact(f"Classes, against {board.reference}", value, f"{words}; {best_words}.")
+    sentence = f"{words}; {best_words}. {hardest}"
+    return Fact(f"Classes, against {board.reference}", value, sentence)
 
 
-def _cost(board: Leaderboard, row: LeaderboardRow) -> Fact:
-    members = format_count(len(row.members), "member")
+def _cost(board: Leaderboard, row: LeaderboardRow, networks: str) -> Fact:
+    members = format_count(len(row.members), "member") + (f" ({networks})" if networks else "")
     if math.isnan(row.milliseconds):
         return Fact("Cost", members, "Its time is not known: a network it needs is not here.")
     reference = next((other for other in board.rows if other.reference), row)

@@ -1,14 +1,14 @@
 """The leaderboard as a forest plot in a table, and score against cost as a figure."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from evaluation.core.run_folder import OOF
 from evaluation.formatting import MISSING, format_decimal, format_interval
 from evaluation.glossary import explain
 from evaluation.intervals import Interval
 from evaluation.leaderboard import Leaderboard, LeaderboardRow
-from evaluation.leaderboard_notes import ranking_notes
+from evaluation.leaderboard_notes import COST, ONE_GROUP, coverage_with, set_errors_with
 from evaluation.leaderboard_text import MIN_P, second_protocol
 from evaluation.report.figures import (
     CostPoint,
@@ -19,7 +19,7 @@ from evaluation.report.figures import (
     score_against_cost,
 )
 from evaluation.report.page import Figure, HtmlTable, TableCell, TableColumn, TableRow
-from evaluation.run_metric import metric_label, score_column
+from evaluation.run_metric import MASKED, metric_label, score_column
 
 FOREST_PX = (6, 170)
 """Where the scale of a forest plot starts and ends."""
@@ -28,6 +28,12 @@ TERMS = ("out-of-fold", "interval", "model confidence set", "optimism", "front")
 """Explained below the table, in the words of `ens docs`."""
 
 IN_SET, FRONT, MEMBER = "may-be-best", "front", "member"
+SIGNIFICANT = (
+    "significant: the interval of a difference excludes 0, at the level that is stated beside it,"
+    " adjusted for the number of candidates or classes where that is said. Candidates outside the"
+    " model confidence set are significantly lower. Not significant does not mean that there is no"
+    " difference."
+)
 FILTERS = (
     (IN_SET, "may be best"),
     (FRONT, "on the cost front"),
@@ -35,8 +41,14 @@ FILTERS = (
 )
 
 
-def leaderboard_table(board: Leaderboard) -> HtmlTable:
-    """Return one row per candidate, highest score first; classes are columns not shown at first."""
+def leaderboard_table(board: Leaderboard, same: Mapping[str, str] | None = None) -> HtmlTable:
+    """Return one row per candidate, highest score first; classes are columns not shown at first.
+
+    Args:
+        board: of all candidates.
+        same: of candidates with exactly the labels of another one, that other one.
+    """
+    same = same or {}
     scores = [estimate(row.examined, row.interval) for row in board.rows]
     gaps = [estimate(*gap_of(board, row)) for row in board.rows]
     score_scale = estimates_scale(scores, *FOREST_PX)
@@ -54,6 +66,7 @@ def leaderboard_table(board: Leaderboard) -> HtmlTable:
                     filled=row.verdict != "lower",
                 ),
                 interval_cell(gap, gap_scale, reference=0.0, filled=row.verdict != "lower"),
+                f"same labels as {same[row.name]}" if row.name in same else "",
             ),
             row.chosen,
             _tags(row),
@@ -65,7 +78,10 @@ def leaderboard_table(board: Leaderboard) -> HtmlTable:
 
 
 def table_notes(board: Leaderboard) -> list[str]:
-    """Explain the marks and columns of the table, then what the leaderboard as text explains."""
+    """Explain the marks and columns of the table, and what the scores are worth.
+
+    Gaps in the table of `ens compare` are to the first candidate, so its notes do not fit here.
+    """
     level = f"{100 * board.level:g} %"
     marks = (
         f"Each dot is a score with its interval at {level}. A filled dot may be the best: it is in"
@@ -73,15 +89,61 @@ def table_notes(board: Leaderboard) -> list[str]:
         f" {level} of all data sets. The vertical line is the"
         f" {'first' if board.chosen is None else 'chosen'} candidate."
     )
-    to_chosen = (
+    gaps = (
         "Gaps in the table are to the chosen candidate, which was fixed before the images were"
         f" examined; their intervals hold together at {level} ({100 * board.to_chosen_level:.4g} %"
         " each)."
     )
-    if board.chosen is None or board.split == OOF:
-        to_chosen = f"Intervals of gaps hold for all pairs of candidates together at {level}."
+    if board.groups < 2:
+        gaps = ONE_GROUP
+    elif board.chosen is None or board.split == OOF:
+        gaps = f"Intervals of gaps hold for all pairs of candidates together at {level}."
+    coverage = coverage_with(board.groups) if board.groups > 1 else None
     terms = [f"{term.name}: {' '.join(term.text.split())}" for term in map(explain, TERMS)]
-    return [marks, to_chosen, *ranking_notes(board), *terms]
+    return [
+        marks,
+        SIGNIFICANT,
+        gaps,
+        *([] if board.protocol == MASKED else [f"Scores are {metric_label(board.protocol)}."]),
+        _choice(board),
+        *_confidence_set(board),
+        COST,
+        *([] if coverage is None else [coverage]),
+        *terms,
+    ]
+
+
+def _choice(board: Leaderboard) -> str:
+    row = next((row for row in board.rows if row.chosen), None)
+    if row is None:
+        return (
+            f"No candidate has oof scores, so none is chosen: the first is the highest on"
+            f" {board.split}, and its score is optimistic because it was picked there."
+        )
+    if board.split == OOF:
+        return (
+            f"chosen: the highest on oof, {row.name}; examined on the same images, so its score is"
+            " optimistic."
+        )
+    return (
+        f"chosen: the highest on oof, {row.name}, oof {format_decimal(row.oof)}, {board.split}"
+        f" {format_decimal(row.examined)}, optimism {format_decimal(board.optimism, '+')}."
+    )
+
+
+def _confidence_set(board: Leaderboard) -> list[str]:
+    """Say which candidates cannot be distinguished from the first, and how often that errs."""
+    compared = sum(not math.isnan(row.examined) for row in board.rows)
+    if compared < 2 or board.groups < 2:
+        return []
+    held, p = len(board.confidence_set), f"{1 - board.level:.2g}"
+    words = (
+        f"may be best: {held} of {compared} candidates (model confidence set, p above {p}); they"
+        " cannot be distinguished from the first."
+    )
+    if held < compared:
+        words += " The others are significantly lower."
+    return [f"{words} {set_errors_with(board.groups, compared)}"]
 
 
 def gap_of(board: Leaderboard, row: LeaderboardRow) -> tuple[float, Interval | None]:
@@ -137,7 +199,7 @@ def _columns(board: Leaderboard, score_axis: str, gap_axis: str) -> list[TableCo
         for name in _class_names(board)
     ]
     return [
-        TableColumn("candidate", "a member or fusion, and its post-processing"),
+        TableColumn("candidate", "a member or fusion, and its post-processing", ascending=True),
         TableColumn(score, f"score on {board.split}, interval at {level}", True, group, score_axis),
         TableColumn(
             f"gap to {to}",
@@ -150,8 +212,9 @@ def _columns(board: Leaderboard, score_axis: str, gap_axis: str) -> list[TableCo
         TableColumn(
             "ms/image",
             "on one core, networks of all folds included; front: no other scores as high at less",
+            ascending=True,
         ),
-        TableColumn("members", "networks that it needs"),
+        TableColumn("members", "members that it needs, of a network per fold", ascending=True),
         TableColumn("oof", "score on the out-of-fold images, where candidates are chosen", False),
         TableColumn("gain", f"score minus that of {board.reference or 'no member'}", False),
         TableColumn(second, f"score under {second}", False),
@@ -164,13 +227,13 @@ def _class_names(board: Leaderboard) -> list[str]:
 
 
 def _cells(
-    board: Leaderboard, row: LeaderboardRow, score_svg: str, gap_svg: str
+    board: Leaderboard, row: LeaderboardRow, score_svg: str, gap_svg: str, note: str
 ) -> list[TableCell]:
     gap, gap_interval = gap_of(board, row)
     badges = [name for name in ("chosen", "reference") if getattr(row, name)]
     cost, front = row.milliseconds, ("front",) if row.on_pareto_front else ()
     return [
-        TableCell(row.name, row.name, badges=tuple(badges)),
+        TableCell(row.name, row.name, badges=tuple(badges), note=note),
         _interval(row.examined, row.interval, score_svg),
         _interval(gap, gap_interval, gap_svg, "+") if not math.isnan(gap) else TableCell(""),
         _set_cell(row),

@@ -6,8 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ensemble.pipeline.candidates.postprocess import ARGMAX, read_candidate, read_labels
+from ensemble.pipeline.candidates.postprocess import (
+    ARGMAX,
+    LABELS,
+    read_candidate,
+    read_labels,
+)
 from ensemble.pipeline.candidates.staleness import score_digests
+from ensemble.pipeline.members.teaching import network_folds
 from ensemble.pipeline.report.candidate_trace import CandidateTrace
 from ensemble.pipeline.report.classes import (
     NOTES,
@@ -19,16 +25,18 @@ from ensemble.pipeline.report.classes import (
     scores_figure,
 )
 from ensemble.pipeline.report.figures import curves_figure, member_figures, reliability_figure
-from ensemble.pipeline.report.gallery import ImageReview, review_images
+from ensemble.pipeline.report.gallery import ImageReview, absent_filters, review_images
 from ensemble.pipeline.report.headline import headline
 from ensemble.pipeline.report.leaderboard import cost_figure, leaderboard_table, table_notes
 from ensemble.pipeline.report.story import ScoredStage, stages, summary_sentence, waterfalls
-from ensemble.pipeline.run.open_run import RunMembers, run_experiment, run_metric
+from ensemble.pipeline.run.open_run import RunMembers, open_members, run_experiment, run_metric
 from ensemble.pipeline.scoring.compare import compare_run
+from evaluation.core.blocks import blocks
 from evaluation.core.classes import Classes
-from evaluation.core.errors import BadRun
+from evaluation.core.errors import BadRun, LeakageError, format_count
 from evaluation.core.progress import Log
 from evaluation.core.provenance import digest, is_current, record
+from evaluation.core.ragged import extent_of
 from evaluation.core.run_folder import Run
 from evaluation.leaderboard import Leaderboard
 from evaluation.report.gallery import Gallery
@@ -41,6 +49,7 @@ from evaluation.report.page import (
 )
 from evaluation.run_metric import metric_config
 from evaluation.scores import read_scores
+from members.maps import MapReader
 
 PAGE = "index"
 
@@ -94,16 +103,19 @@ def report(
     reference = None if board.reference is None else read_candidate(run, board.reference)[0]
     trace = CandidateTrace.open(run_members, explained, split, reference)
     counts = read_scores(run.scores(explained), split)[1].counts
-    review = review_images(trace, read_labels(run, explained, split), counts)
+    members = _comparable_members(run_members, split)
+    review = review_images(trace, read_labels(run, explained, split), counts, members)
     path = out or page_path(run)
     way, classes = stages(run_members, board, explained), trace.data.classes
     changes = _changes(run, board, way, classes)
     row = next(row for row in board.rows if row.name == explained)
     page = Page(
         title=f"{run.path.resolve().name}: {explained}",
-        facts=headline(board, row, classes, len(trace.data), changes),
+        facts=headline(
+            board, row, classes, len(trace.data), changes, _networks(run_members, row.members)
+        ),
         sections=_sections(run_members, board, trace, way, changes, log),
-        gallery=_gallery(run_members, trace, split, review),
+        gallery=_gallery(run_members, trace, split, review, absent_filters(review, explained)),
         classes=classes,
         footer=f"Written by ens from {run.path}.",
     )
@@ -128,7 +140,8 @@ def gallery_page(run: Run, split: str, candidate: str) -> Page:
     run_members = RunMembers.of(run)
     trace = CandidateTrace.open(run_members, candidate, split, None)
     counts = read_scores(run.scores(candidate), split)[1].counts
-    review = review_images(trace, read_labels(run, candidate, split), counts)
+    members = _comparable_members(run_members, split)
+    review = review_images(trace, read_labels(run, candidate, split), counts, members)
     title, gallery = f"{candidate}, {split}", _gallery(run_members, trace, split, review)
     return Page(title, [], [], gallery, trace.data.classes, f"Made by ens from {run.path}.")
 
@@ -203,6 +216,7 @@ def _sections(
 ) -> list[Section]:
     classes, candidate = trace.data.classes, way[-1].name
     cost, curves = cost_figure(board), curves_figure(run_members)
+    same = same_labels(run_members.run, [row.name for row in board.rows], board.split)
     fused = f"{', '.join(trace.members)} fused by {trace.source}" if trace.fused else trace.source
     composition = f"{candidate}: {fused}, then {str(trace.chain) or ARGMAX}."
     of_classes = [
@@ -211,7 +225,12 @@ def _sections(
         scores_figure(way, board, classes),
     ]
     sections = [
-        Section("board", "Leaderboard", leaderboard_table(board), notes=table_notes(board)),
+        Section(
+            "board",
+            "Leaderboard",
+            leaderboard_table(board, same),
+            notes=table_notes(board),
+        ),
         Section(
             "classes",
             "Classes",
@@ -221,7 +240,7 @@ def _sections(
         ),
         Section(
             "cost",
-            "Cost and gain per stage",
+            "Cost and gain per stage" if len(way) > 1 else "Cost",
             figures=[
                 *([] if cost is None else [cost]),
                 *waterfalls(way, board.protocol, classes),
@@ -241,8 +260,58 @@ def _sections(
     return [section for section in sections if section.figures or section.table]
 
 
+def same_labels(run: Run, candidates: Sequence[str], split: str) -> dict[str, str]:
+    """Return, of each candidate with exactly the labels of one before it, that one's name."""
+    first: dict[bytes, list[str]] = {}
+    same: dict[str, str] = {}
+    for name in candidates:
+        counts = read_scores(run.scores(name), split)[1].counts
+        alike = first.setdefault(np.ascontiguousarray(counts).tobytes(), [])
+        equal = next((one for one in alike if _equal_labels(run, one, name, split)), None)
+        if equal is None:
+            alike.append(name)
+        else:
+            same[name] = equal
+    return same
+
+
+def _equal_labels(run: Run, one: str, other: str, split: str) -> bool:
+    """Compare two candidates' label maps of equal counts; False where they were removed."""
+    if not all((run.labels(name, split) / LABELS).is_file() for name in (one, other)):
+        return False
+    a, b = (read_labels(run, name, split) for name in (one, other))
+    return all(np.array_equal(a[block], b[block]) for block in blocks(extent_of(a)))
+
+
+def _networks(run_members: RunMembers, members: Sequence[str]) -> str:
+    """Return words for the networks of some members; empty if those of any are not known."""
+    networks, of_folds = 0, True
+    for name in members:
+        if name in run_members.imported:
+            return ""
+        for member in run_members.members:
+            if name in (member.name, member.family):
+                networks += len(network_folds(run_members.run, member))
+                of_folds &= not member.recipe.single
+        for member in run_members.networks:
+            networks, of_folds = networks + (member.name == name), of_folds & (member.name != name)
+    return format_count(networks, "fold network" if of_folds else "network") if networks else ""
+
+
+def _comparable_members(run_members: RunMembers, split: str) -> Sequence[MapReader]:
+    """Open the maps of all members of the run; none if they cannot be compared."""
+    try:
+        return open_members(run_members, split, lambda _: None).readers
+    except (BadRun, LeakageError):
+        return ()
+
+
 def _gallery(
-    run_members: RunMembers, trace: CandidateTrace, split: str, review: ImageReview
+    run_members: RunMembers,
+    trace: CandidateTrace,
+    split: str,
+    review: ImageReview,
+    note: str = "",
 ) -> Gallery:
     indices = review.indices
     return Gallery(
@@ -253,4 +322,5 @@ def _gallery(
         source=trace.source,
         uncertainty=trace.uncertainty(run_members, split, indices),
         filters=review.filters,
+        note=note,
     )

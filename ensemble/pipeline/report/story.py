@@ -52,7 +52,12 @@ def stages(run_members: RunMembers, board: Leaderboard, candidate: str) -> list[
 
 
 def waterfalls(path: Sequence[ScoredStage], metric: str, classes: Classes) -> list[Figure]:
-    """Plot the gain of each stage under the run's metric and the second protocol."""
+    """Plot the gain of each stage under the run's metric and the second protocol.
+
+    There is nothing to plot where the candidate is the best single member itself.
+    """
+    if len(path) < 2:
+        return []
     figures: list[Figure] = []
     first_bars: list[ScoreStage] = []
     for protocol in dict.fromkeys((metric, SECOND_PROTOCOL)):
@@ -77,8 +82,6 @@ def _written(bars: Sequence[ScoreStage]) -> list[list[str]]:
 
 def _gain_title(bars: Sequence[ScoreStage], score: str) -> str:
     """Say which stage gained most, or that none did."""
-    if len(bars) < 2:
-        return f"{bars[0].name} is the best single member and the candidate"
     steps = [(after.score - before.score, after.name) for before, after in pairwise(bars)]
     gain, name = max(steps)
     if not gain > 0:

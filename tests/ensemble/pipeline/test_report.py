@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -30,13 +31,15 @@ from ensemble.pipeline.report.gallery import (
     IMPROVED,
     LABEL,
     WORST,
+    absent_filters,
     arrange,
     class_shares,
+    member_shares,
     review_images,
     stage_shares,
     wrong_shares,
 )
-from ensemble.pipeline.report.report import gallery_page
+from ensemble.pipeline.report.report import gallery_page, same_labels
 from ensemble.pipeline.run.experiment import read_experiment
 from ensemble.pipeline.run.open_run import RunMembers
 from evaluation.core.errors import BadRun
@@ -181,6 +184,8 @@ def test_only_the_best_member_alone_has_nothing_to_be_compared_with(pages):
         for name in ("one_argmax", "two_argmax")
     ]
     assert sorted(alone) == [False, True]
+    gains = ["story-masked.svg" in pages("--candidate", n)[1] for n in ("one_argmax", "two_argmax")]
+    assert gains == [not one for one in alone]
 
 
 def test_a_file_in_place_of_the_figures_folder_is_refused_before_anything_is_written(
@@ -239,11 +244,51 @@ def test_wrong_pixels_of_images_and_classes_are_those_of_the_scores(scored, trac
         np.testing.assert_allclose(shares, wrong.mean(axis=(1, 2)))
 
 
-def test_a_single_member_has_no_filters_by_fusion_or_chain(scored):
-    review = review_images(trace_of(scored, "one_argmax"), labels_of(scored), counts_of(scored))
-    names = [one.name for one in review.filters]
-    assert names[0] == WORST
-    assert not {BROKEN, BROKEN_BY_CHAIN, DISPUTED, LABEL, IMPROVED} & set(names)
+def test_a_single_member_has_no_filters_by_fusion_or_chain(scored, trace):
+    alone, members = trace_of(scored, "one_argmax"), trace.readers[:2]
+    labels, counts = labels_of(scored), counts_of(scored)
+    for others in ((), members):
+        review = review_images(alone, labels, counts, others)
+        names = {one.name for one in review.filters}
+        absent = {BROKEN, BROKEN_BY_CHAIN, IMPROVED, *(() if others else (DISPUTED, LABEL))}
+        assert set(review.absent) == absent
+        assert not absent & names
+        assert "broken by the fusion" in absent_filters(review, "one_argmax")
+    of_fusion = stage_shares(trace, [DISPUTED, LABEL], labels)
+    of_members = member_shares(members, trace.data)
+    for name in (DISPUTED, LABEL):
+        np.testing.assert_array_equal(of_members[name], of_fusion[name])
+
+
+def test_the_page_of_a_single_member_shows_where_the_members_of_the_run_disagree(pages):
+    text = pages("--candidate", "one_argmax")[0]
+    filters = {one["name"] for one in json.loads(Reader(text).scripts[1])["filters"]}
+    assert DISPUTED in filters
+    assert "Not offered for one_argmax: most improved, " in text
+    assert "Not offered" not in pages("--candidate", NAME)[0]
+
+
+def test_the_page_calls_differences_significant_and_counts_networks(pages):
+    for name, networks in (("one_argmax", "1 member (2 fold networks)"), (NAME, "(4 fold netw")):
+        page = html.unescape(re.sub(r"<[^>]+>", " ", pages("--candidate", name)[0]))
+        assert networks in page
+        assert "significant" in page
+        assert not re.search(r"\bshown\b", page.split("Written by ens")[0])
+
+
+def test_candidates_of_exactly_the_same_labels_are_known(scored):
+    run = Run(Path(scored))
+    rows = ens.open_run(scored).leaderboard().names
+    same = same_labels(run, rows, "validation")
+    for name in rows:
+        one = np.load(run.labels(name, "validation") / "labels.npy")
+        above = [n for n in rows[: rows.index(name)] if n not in same]
+        equal = [
+            n
+            for n in above
+            if np.array_equal(np.load(run.labels(n, "validation") / "labels.npy"), one)
+        ]
+        assert same.get(name) == (equal[0] if equal else None)
 
 
 def test_filters_list_the_worst_first_and_only_images_of_the_page(review):
@@ -256,11 +301,14 @@ def test_filters_list_the_worst_first_and_only_images_of_the_page(review):
 
 def test_the_first_image_of_each_filter_comes_before_the_second_of_any():
     first, second = np.array([0.0, 0.5, 0.2, 0.0]), np.array([0.1, 0.0, 0.0, 0.9])
-    review = arrange({WORST: first, LABEL: second}, {"rock": np.zeros(4)}, 4)
+    scored = np.array([1.0, 0.625, 1.0, 0.95])
+    review = arrange({WORST: first, LABEL: second}, {"rock": np.zeros(4)}, scored)
     assert review.indices[:3] == (1, 3, 0)
     assert [one.name for one in review.filters] == [WORST, LABEL, "Evenly spaced"]
     assert [index for index, _ in review.filters[0].images] == [0, 3]
-    assert review.filters[0].images[0][1] == "50.0% of its pixels wrong"
+    notes = [note for _, note in review.filters[0].images]
+    assert notes[0] == "50.0% of all its pixels wrong (80.0% of the scored ones)"
+    assert notes[1] == "20.0% of all its pixels wrong"
 
 
 class TestNotebook:
