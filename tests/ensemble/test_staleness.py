@@ -405,6 +405,15 @@ def test_status_names_the_command_that_updates_the_first_stale_result(stale, wor
     assert next_command(Run(Path("R")), parts) == words
 
 
+@pytest.mark.parametrize(
+    ("stages", "verb"),
+    [([], "score"), (["scores"], "report"), (["scores", "report"], "compare")],
+)
+def test_status_of_what_is_current_names_what_comes_next(stages, verb):
+    parts = [StatusRow(stage, "it", "", "current", 0.0) for stage in ("data", *stages)]
+    assert next_command(Run(Path("R")), parts) == f"ens {verb} --run R"
+
+
 def fitted_files(folder):
     files = [*(folder / "fused/learnt").rglob("fitted*/*")]
     return {file: file.read_bytes() for file in files if file.name != RECORD}
