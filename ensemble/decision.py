@@ -86,7 +86,7 @@ class Decided:
             "mean": "the mean of the members",
             "member": "the best member",
         }
-        return f"inner folds chose {words[self.chosen]} to decide"
+        return f"{words[self.chosen]} scored highest in inner folds, and decides"
 
     def describe_maps(self) -> str:
         """Return what decides, and whether fused maps are the fitted probabilities, in words."""

@@ -49,6 +49,8 @@ def brief_notes(board: Leaderboard) -> list[str]:
             f" With {board.groups} groups a gap of {format_decimal(board.detectable.median)} to the"
             f" first is detected with power {POWER:g}."
         )
+    if board.groups < min(COVERAGE):
+        second += f" Trust intervals of so few groups ({board.groups}) less than their level."
     return [first, second]
 
 
@@ -135,7 +137,7 @@ def _levels(board: Leaderboard) -> str:
         gains = f"the chosen candidate's gain at {level}; other {gains}"
     return (
         f"Intervals: over {board.groups} groups of images; scores at {level}; {gains}."
-        ' "better": shown to be above the reference.'
+        ' "better", "lower": shown to be above or below the reference.'
     )
 
 
@@ -159,8 +161,9 @@ def _confidence_set(board: Leaderboard) -> list[str]:
     level, held = f"{100 * board.level:g}%", len(board.confidence_set)
     shown = (
         f"{held} of {compared} candidates may be best (model confidence set at {level}, p above"
-        f" {1 - board.level:.2g}): they cannot be distinguished from the first. The others are"
-        f" shown to be lower. {set_errors_with(board.groups, compared)}"
+        f" {1 - board.level:.2g}): they cannot be distinguished from the first."
+        f"{' The others are shown to be lower.' if held < compared else ''}"
+        f" {set_errors_with(board.groups, compared)}"
     )
     could = board.detectable
     if could is None:
@@ -170,8 +173,10 @@ def _confidence_set(board: Leaderboard) -> list[str]:
         f" at {100 * could.level:.4g}%: {format_decimal(could.median)}"
     )
     if compared > 2:
+        same = compared - 1 - could.candidates
+        left_out = f" but {same} that score as the first in every group" if same else ""
         gap += (
-            f" (median of {compared - 1} candidates; {format_decimal(could.low)} to"
+            f" (median of {could.candidates} candidates{left_out}; {format_decimal(could.low)} to"
             f" {format_decimal(could.high)})"
         )
     return [shown, f"{gap}."]

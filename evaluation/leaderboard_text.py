@@ -1,8 +1,9 @@
 """The leaderboards of `ens score` and `ens compare` as text: a table, and notes below it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Any
 
 from evaluation.core.errors import BadSpec, format_count, unknown
@@ -81,12 +82,9 @@ def format_leaderboard(board: Leaderboard, view: TableView = EVERYTHING) -> str:
         _column(
             "gain_interval",
             [format_interval(row.gain_interval, "+") for row in rows],
-            heading="paired interval",
+            heading="interval of gain",
         ),
-        _column(
-            "verdict",
-            ["reference" if r.reference else "better" if r.better else "" for r in rows],
-        ),
+        _column("verdict", list(map(_gain_verdict, rows))),
     ]
     styles = ["green" if row.better else "red" if _is_worse(row) else "" for row in rows]
     rest = "all: scores/leaderboard.csv in the run"
@@ -100,7 +98,11 @@ def format_ranking(board: Leaderboard, view: TableView = EVERYTHING) -> str:
     columns = [
         *_first_columns(board, with_oof=False),
         _column("gap", [gap for gap, _, _ in gaps]),
-        _column("gap_interval", [ends for _, ends, _ in gaps], heading="paired interval"),
+        _column(
+            "gap_interval",
+            [ends for _, ends, _ in gaps],
+            heading="interval of gap",
+        ),
         _column("p", [p for _, _, p in gaps]),
         _column("verdict", [row.verdict for row in rows], heading=""),
         _column(
@@ -193,7 +195,11 @@ def _format(
     table += map(list, zip(*(column.cells for column in columns), strict=True))
     text = format_columns(table, left=2, rule=True, styles=["", *styles] if view.colour else None)
     explained = notes if view.explain else [*brief_notes(board), EXPLAIN]
-    return "\n".join([*text, "", *lines, *explained])
+    return "\n".join([*text, "", *_wrapped([*lines, *explained], view.width)])
+
+
+def _wrapped(notes: Sequence[str], width: int | None) -> list[str]:
+    return list(notes) if width is None else [fill(note, max(width, 40)) for note in notes]
 
 
 def _chosen_columns(
@@ -236,6 +242,12 @@ def _left_out_note(kept: list[_Column], kinds: list[str], view: TableView) -> li
     names = {"protocol": "a second protocol", "class": some}
     parts = ", ".join(names.get(kind, kind) for kind in kinds)
     return [f"Left out to fit {view.width} columns: {parts} (--wide shows all)."] if kinds else []
+
+
+def _gain_verdict(row: LeaderboardRow) -> str:
+    if row.reference:
+        return "reference"
+    return "better" if row.better else "lower" if _is_worse(row) else ""
 
 
 def _is_worse(row: LeaderboardRow) -> bool:

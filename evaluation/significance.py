@@ -83,12 +83,14 @@ class DetectableGap:
         low: the smallest of them.
         high: the largest of them.
         level: of the interval that has to exclude 0.
+        candidates: whose labels differ from that one's.
     """
 
     median: float
     low: float
     high: float
     level: float
+    candidates: int
 
     def to_dict(self) -> dict[str, float]:
         """Return JSON values."""
@@ -116,7 +118,7 @@ def detectable_gap(
             gaps.append(error * _detected_errors(freedom, level))
     if not gaps:
         return None
-    return DetectableGap(float(np.median(gaps)), min(gaps), max(gaps), level)
+    return DetectableGap(float(np.median(gaps)), min(gaps), max(gaps), level, len(gaps))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -166,16 +166,22 @@ def show_jobs(ended: Iterator[Ended], jobs: Sequence["Job"], what: str) -> Itera
         ProgressFile(job.folder).path.unlink(missing_ok=True)
     console = Console(stderr=True)
     started, count = time.monotonic(), 0
-    if not console.is_terminal:
-        with _lines_of(jobs, what):
-            yield from ended
-        return
 
-    def table() -> "Table":
-        done = f"{count} of {format_count(len(jobs), 'job')} done"
-        return _table(jobs, f"{what}: {done} in {format_seconds(time.monotonic() - started)}")
+    def done() -> str:
+        passed = format_seconds(time.monotonic() - started)
+        return f"{what}: {count} of {format_count(len(jobs), 'job')} done in {passed}"
 
-    with Live(get_renderable=table, console=console, refresh_per_second=2, transient=True):
+    shown = (
+        Live(
+            get_renderable=lambda: _table(jobs, done()),
+            console=console,
+            refresh_per_second=2,
+            transient=True,
+        )
+        if console.is_terminal
+        else _lines_of(jobs, what, done)
+    )
+    with shown:
         for item in ended:
             yield item
             count += 1
@@ -200,14 +206,16 @@ def _table(jobs: Sequence["Job"], title: str) -> "Table":
 
 
 @contextmanager
-def _lines_of(jobs: Sequence["Job"], what: str) -> Generator[None, None, None]:
-    """Write a line for each job in progress every half minute."""
+def _lines_of(
+    jobs: Sequence["Job"], what: str, done: Callable[[], str]
+) -> Generator[None, None, None]:
+    """Write how many jobs are done, and a line for each in progress, every half minute."""
     stop = Event()
 
     def write() -> None:
         while not stop.wait(LINE_SECONDS):
-            for job, report in _running(jobs):
-                sys.stderr.write(f"{what}: {job.name}: {report}\n")
+            lines = [f"{what}: {job.name}: {report}\n" for job, report in _running(jobs)]
+            sys.stderr.write("".join([f"{done()}\n", *lines]) if lines else "")
 
     thread = Thread(target=write, daemon=True)
     thread.start()

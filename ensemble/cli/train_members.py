@@ -166,6 +166,6 @@ def command(
     document = {"run": str(run.path), "members": [member.name for member in trained]}
     networks = format_count(len(trained), "network")
     text = f"{run.path}: {networks} trained, {', '.join(document['members'])}"
-    print_result(
-        text, document, as_json=as_json, then=f"ens fuse --run {run.path} --strategy stacking"
-    )
+    several = len({member.family or member.name for member in trained}) > 1
+    then = "fuse --strategy stacking" if several else "score"  # one member is nothing to fuse
+    print_result(text, document, as_json=as_json, then=f"ens {then} --run {run.path}")

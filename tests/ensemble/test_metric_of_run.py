@@ -326,7 +326,7 @@ def test_files_fused_by_the_metric_say_that_they_hold_no_probabilities(
     np.save("target.npy", target)
     assert run_command([*FILES.split(), "--strategy", strategy]) == 0
     printed = capsys.readouterr()
-    assert ("inner folds chose" in printed.err) is said
+    assert ("scored highest in inner folds, and decides" in printed.err) is said
     assert ("decision" in json.loads(printed.out)) is said
 
 

@@ -12,6 +12,7 @@ import yaml
 from ensemble.cli import run_command
 from ensemble.pipeline.data.prepare import split_identity
 from ensemble.pipeline.workflow.status import StatusRow, next_command
+from evaluation.core.provenance import RECORD
 from evaluation.core.run_folder import Run
 from members.data.sample import draw_sample
 
@@ -402,3 +403,36 @@ def test_status_names_the_command_that_updates_the_first_stale_result(stale, wor
     parts = [StatusRow("data", "", "", "current", 0.0)]
     parts += [StatusRow(stage, "it", "", "stale", 0.0) for stage in stale]
     assert next_command(Run(Path("R")), parts) == words
+
+
+@pytest.mark.parametrize(
+    ("stages", "verb"),
+    [([], "score"), (["scores"], "report"), (["scores", "report"], "compare")],
+)
+def test_status_of_what_is_current_names_what_comes_next(stages, verb):
+    parts = [StatusRow(stage, "it", "", "current", 0.0) for stage in ("data", *stages)]
+    assert next_command(Run(Path("R")), parts) == f"ens {verb} --run R"
+
+
+def fitted_files(folder):
+    files = [*(folder / "fused/learnt").rglob("fitted*/*")]
+    return {file: file.read_bytes() for file in files if file.name != RECORD}
+
+
+@pytest.mark.parametrize("part", ["cross_fit", "save_fitted"])
+def test_a_fit_that_ends_early_loses_nothing_that_the_same_command_does_not_bring_back(
+    copy, monkeypatch, part
+):
+    def end(*_):
+        raise KeyboardInterrupt
+
+    words = ["fuse", "--run", copy, "--members", "one,two", "--name", "learnt", "--strategy"]
+    before = fitted_files(copy)
+    assert any("without" in file.parent.name for file in before)
+    with monkeypatch.context() as patched:
+        patched.setattr(f"ensemble.pipeline.candidates.fuse.{part}", end)
+        did([*words, "stacking(l2=1)"], 2)
+    if part == "cross_fit":
+        assert fitted_files(copy) == before
+    did([*words, "stacking(l2=0.1)"])
+    assert fitted_files(copy) == before

@@ -79,7 +79,10 @@ def test_a_log_has_a_line_per_job_in_progress(what, tmp_path, monkeypatch, capsy
 
     jobs: list[Any] = [Job(tmp_path / "fold-1"), Job(tmp_path / "fold-2")]
     assert list(show_jobs(ended(), jobs, what)) == ["done"]
-    assert set(capsys.readouterr().err.splitlines()) == {f"{what}: unet fold 1: {line}"}
+    assert set(capsys.readouterr().err.splitlines()) == {
+        f"{what}: 0 of 2 jobs done in 0 s",
+        f"{what}: unet fold 1: {line}",
+    }
 
 
 @pytest.mark.parametrize("what", REPORTS)

@@ -43,7 +43,7 @@ from ensemble.strategy import (
 from evaluation.core.errors import BadRun, BadSpec, format_count
 from evaluation.core.files import read_json, remove_folder, write_json
 from evaluation.core.progress import Log
-from evaluation.core.provenance import digest, digests
+from evaluation.core.provenance import RECORD, digest, digests
 from evaluation.core.run_folder import OOF, Run, run_lock
 from evaluation.core.specs import parse_spec
 from evaluation.core.types import Groups
@@ -375,13 +375,11 @@ def _fit(
     A strategy that does not learn is built for the maps that are opened, and has none per fold.
     """
     run, context = run_members.run, _context(spec, opened)
-    folder, calibration_file = run.fusion(spec.name) / FITTED, run.fusion(spec.name) / CALIBRATION
-    calibration_file.unlink(missing_ok=True)
-    for former in _fold_folders(run, spec.name):
-        remove_folder(former)
+    folder = run.fusion(spec.name) / FITTED
     metric = set_metric(spec.metric, opened.data.classes)
     built = build_strategy(spec.strategy, metric=metric, **context)
     if not isinstance(built, LearnedFusion):
+        _remove_fitted(run, spec.name)
         save_fitted(folder, spec.strategy, built, context)
         return built, []
     if opened.split != OOF:
@@ -395,6 +393,7 @@ def _fit(
     # New images are predicted by the networks of all folds, those of a fold by others than these.
     fusion = built.fit(blocks)
     per_fold = cross_fit(built, replace(blocks, folds=folds), folds)
+    _remove_fitted(run, spec.name)
     save_fitted(folder, spec.strategy, fusion, context)
     if isinstance(fusion, Decided):
         for fold, one in enumerate(per_fold):
@@ -402,11 +401,23 @@ def _fit(
         _log_decisions(spec.name, fusion, per_fold, log)
     if is_calibrated(spec.strategy):
         calibration = error_before_after(blocks, per_fold, folds, ignore=context["ignore"])
-        write_json(calibration_file, calibration)
+        write_json(run.fusion(spec.name) / CALIBRATION, calibration)
         log(f"{spec.name}: {describe_calibration(calibration)}")
     for line in leakage_warnings(run_members, spec.members):
         log(f"{spec.name}: {line}")
     return fusion, per_fold
+
+
+def _remove_fitted(run: Run, name: str) -> None:
+    """Remove what was fitted before, once nothing can be refused any more.
+
+    The record goes first: without it all of this counts as missing, should the process end here.
+    """
+    folder = run.fusion(name)
+    (folder / FITTED / RECORD).unlink(missing_ok=True)
+    (folder / CALIBRATION).unlink(missing_ok=True)
+    for former in _fold_folders(run, name):
+        remove_folder(former)
 
 
 def _training_blocks(opened: OpenedSplit, *, with_images: bool) -> TrainingBlocks:

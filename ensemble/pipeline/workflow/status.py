@@ -62,10 +62,13 @@ def status(run: Run) -> list[StatusRow]:
 
 
 def next_command(run: Run, rows: list[StatusRow]) -> str:
-    """Return the command that brings the first result that is not current up to date."""
+    """Return the command that brings up to date what is not current, or makes what comes next."""
     late = next((row for row in rows if row.state != CURRENT), None)
     if late is None:
-        return f"ens score --run {run.path}"
+        stages = {row.stage for row in rows}
+        after = {"scores": "score", "report": "report"}
+        verb = next((verb for stage, verb in after.items() if stage not in stages), "compare")
+        return f"ens {verb} --run {run.path}"
     commands = {
         "tuning": f"ens tune-postproc --run {run.path} --fusion {late.name}",
         "report": f"ens report --run {run.path}",
@@ -85,11 +88,11 @@ def format_status(run: Run, rows: list[StatusRow]) -> str:
     groups: dict[tuple[str, str], list[StatusRow]] = {}
     for row in rows:
         groups.setdefault((row.stage, row.name), []).append(row)
-    width = max([len(name) for _, name in groups] + [4])
-    lines = [
-        f"{stage:7} {name:{width}} {sum(r.megabytes for r in group):9.1f} MB  {_states(group)}"
-        for (stage, name), group in groups.items()
-    ]
+    stages, names = (max(map(len, words)) for words in zip(*groups, strict=True))
+    lines = []
+    for (stage, name), group in groups.items():
+        size = sum(row.megabytes for row in group)
+        lines.append(f"{stage:{stages}} {name:{names}} {size:9.1f} MB  {_states(group)}")
     counts = {s: sum(row.state == s for row in rows) for s in (CURRENT, STALE, MISSING)}
     summary = ", ".join(f"{count} {state}" for state, count in counts.items())
     total = sum(row.megabytes for row in rows)
@@ -98,7 +101,8 @@ def format_status(run: Run, rows: list[StatusRow]) -> str:
 
 def _states(rows: list[StatusRow]) -> str:
     parts = {s: [row.part for row in rows if row.state == s] for s in (CURRENT, STALE, MISSING)}
-    return ", ".join(f"{state}: {' '.join(named)}" for state, named in parts.items() if named)
+    texts = {state: " ".join(named).strip() for state, named in parts.items() if named}
+    return ", ".join(f"{state}: {text}" if text else state for state, text in texts.items())
 
 
 def _row(staleness: Staleness, result: Artifact) -> StatusRow:
