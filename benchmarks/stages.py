@@ -32,7 +32,7 @@ from evaluation.core.run_folder import Run
 from evaluation.core.safe_yaml import read_yaml
 from evaluation.core.types import Groups
 from evaluation.formatting import format_decimal, format_interval
-from evaluation.intervals import Interval, interval, paired_interval
+from evaluation.intervals import LEVEL, Interval, interval, paired_interval
 from evaluation.protocols import PROTOCOLS, Protocol
 from evaluation.report.figures import Estimate, dot_rows
 from evaluation.report.svg import standalone
@@ -186,7 +186,7 @@ def format_stages(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _words(ends: list[float] | None) -> str:
-    return "" if ends is None else format_interval(Interval(*ends, 0.95), "+")
+    return "" if ends is None else format_interval(Interval(*ends, LEVEL), "+")
 
 
 def draw_stages(rows: Sequence[dict[str, Any]]) -> str:

@@ -159,23 +159,23 @@ class TestTables:
         assert values == sorted(values, reverse=True)
 
     def test_the_csv_of_a_filtered_table_holds_all_rows_and_says_so(self, tab, tmp_path):
-        tool = tab.locator("[data-table=leaderboard]")
-        tool.locator("[data-tag=member]").check()
+        board = tab.locator("[data-table=leaderboard]")
+        board.locator("[data-tag=member]").check()
         with tab.expect_download() as download:
-            tool.get_by_text("CSV, all rows").click()
+            board.get_by_text("CSV, all rows").click()
         download.value.save_as(tmp_path / "csv")
         assert len((tmp_path / "csv").read_text().splitlines()) == 1 + 6
 
     def test_a_table_wider_than_its_window_says_that_it_scrolls(self, open_page):
         for width, wider in ((390, True), (1300, False)):
             tab = open_page(width=width)
-            tool = tab.locator("[data-table=leaderboard]")
-            wide = tool.locator(".wide")
-            assert tool.locator("[data-part=more]").is_visible() == wider
+            board = tab.locator("[data-table=leaderboard]")
+            wide = board.locator(".wide")
+            assert board.locator("[data-part=more]").is_visible() == wider
             assert ("more" in wide.get_attribute("class").split()) == wider
             wide.evaluate("element => { element.scrollLeft = element.scrollWidth; }")
             tab.wait_for_function("!document.querySelector('[data-table=leaderboard] .wide.more')")
-            assert tool.locator("[data-part=more]").is_visible() == wider
+            assert board.locator("[data-part=more]").is_visible() == wider
 
     def test_missing_values_stay_last(self, tab):
         heading = tab.locator("[data-table=leaderboard] th button", has_text="gap to the chosen")
@@ -185,21 +185,21 @@ class TestTables:
         assert names(tab)[-1] == chosen
 
     def test_rows_are_filtered_by_words_and_by_tags(self, tab):
-        tool = tab.locator("[data-table=leaderboard]")
-        tool.locator("[data-part=find]").fill("FUSION")
+        board = tab.locator("[data-table=leaderboard]")
+        board.locator("[data-part=find]").fill("FUSION")
         assert len(names(tab)) == 4
-        assert "4 of 6" in tool.locator("[data-part=count]").inner_text()
-        tool.locator("[data-tag=member]").check()
+        assert "4 of 6" in board.locator("[data-part=count]").inner_text()
+        board.locator("[data-tag=member]").check()
         assert names(tab) == []
-        tool.locator("[data-part=find]").fill("")
+        board.locator("[data-part=find]").fill("")
         assert len(names(tab)) == 2
 
     def test_150_classes_are_columns_that_are_found_and_shown(self, open_page):
         tab = open_page("many")
-        tool = tab.locator("[data-table=leaderboard]")
-        shown = tool.locator("thead th:visible")
+        board = tab.locator("[data-table=leaderboard]")
+        shown = board.locator("thead th:visible")
         before = shown.count()
-        menu = tool.locator("details.menu", has_text="classes (150)")
+        menu = board.locator("details.menu", has_text="classes (150)")
         menu.locator("summary").click()
         menu.locator("[data-part=find-column]").fill("class 077")
         assert menu.locator("label:visible", has=tab.locator("input[type=checkbox]")).count() == 1
@@ -207,7 +207,7 @@ class TestTables:
         assert shown.count() == before + 1
         assert shown.last.inner_text() == "class 077"
         assert re.fullmatch(
-            r"\.\d{3}", tool.locator("tbody tr").first.locator("td:visible").last.inner_text()
+            r"\.\d{3}", board.locator("tbody tr").first.locator("td:visible").last.inner_text()
         )
         menu.locator("[data-all]").click()
         assert shown.count() == before

@@ -72,5 +72,8 @@ def test_a_stack_on_disk_gives_what_was_flushed_and_refuses_another_extent(tmp_p
         open_stack(file, Extent.of_sizes([*sizes, (3, 3)]), (2,))
 
 
-def test_arrays_in_memory_have_nothing_to_flush():
+def test_flushing_arrays_in_memory_leaves_their_values():
+    before = [np.array(image) for image in RAGGED]
     RAGGED.flush()
+    for image, expected in zip(RAGGED, before, strict=True):
+        np.testing.assert_array_equal(image, expected)
