@@ -1,6 +1,6 @@
 """How much each stage of an ensemble gives on images that chose nothing, with intervals.
 
-    .venv/bin/python -m benchmarks.stages --run RUN --split S --stages benchmarks/stages.yaml
+    .venv/bin/python -m benchmarks.stages --run RUN --split S --stages STAGES.yaml
 
 A stage is a candidate of the run, or a member's network of the first fold alone. Its gain is over
 the stage before it, or over the one that `over` names: paired, under two definitions of the score,
@@ -41,7 +41,6 @@ from members.data.dataset import DataSet
 from members.predict import predict
 from members.train import load_network
 
-HERE = Path(__file__).parent
 DEFINITIONS = ("masked", "keras")
 
 
@@ -83,7 +82,10 @@ def read_stages(path: Path) -> list[Stage]:
 
 def count_network(run: Run, member: str, split: str) -> ScoredImages:
     """Count what the network of a member's first fold labels by itself."""
-    (one,) = [m for m in RunMembers.of(run).members if m.name == member]
+    known = {one.name: one for one in RunMembers.of(run).members}
+    if member not in known:
+        raise BadSpec(f"no member {member!r} in {run.path}; known: {', '.join(known)}")
+    one = known[member]
     data, fold = DataSet.load(run.data(split)), read_folds(run)[0]
     classes = len(data.classes)
     network = load_network(
@@ -212,7 +214,7 @@ def draw_stages(rows: Sequence[dict[str, Any]]) -> str:
 @click.command(help=__doc__.partition("\n")[0])
 @click.option("--run", "path", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--split", default="validation", show_default=True)
-@click.option("--stages", type=click.Path(path_type=Path), default=HERE / "stages.yaml")
+@click.option("--stages", type=click.Path(path_type=Path), required=True)
 @click.option("--prefix", type=click.IntRange(1), default=4, show_default=True,
               help="Characters of a group's name that say its site.")  # fmt: skip
 @click.option("--figure", type=click.Path(path_type=Path), help="A new SVG file of the gains.")
